@@ -1,0 +1,32 @@
+"""Gymnasium worlds whose exact answers are known.
+
+Importing this package registers the ids below with Gymnasium and nothing else; a world's code loads when it is made.
+"""
+
+from gymnasium.envs.registration import register, registry
+
+__version__ = "0.1.0"
+
+#: id → (module, env class, time limit in steps); each module also offers ``make_vector``
+WORLDS = {
+    "Lecture/GridWorld-v0": ("grid_world", "GridWorldEnv", 200),
+    "Lecture/CliffWalking-v0": ("cliff_walking", "CliffWalkingEnv", 200),
+    "Lecture/TreasureLine-v0": ("treasure_line", "TreasureLineEnv", 200),
+    "Lecture/Maze-v0": ("maze", "MazeEnv", 200),
+    "Lecture/RandomWalk-v0": ("random_walk", "RandomWalkEnv", 1000),
+}
+
+
+def register_envs() -> None:
+    """Register every world that is not registered yet."""
+    for env_id, (module, name, max_episode_steps) in WORLDS.items():
+        if env_id not in registry:
+            register(
+                id=env_id,
+                entry_point=f"{__name__}.{module}:{name}",
+                vector_entry_point=f"{__name__}.{module}:make_vector",
+                max_episode_steps=max_episode_steps,
+            )
+
+
+register_envs()

@@ -1,0 +1,57 @@
+"""RandomWalk: the world on which prediction methods are compared."""
+
+from functools import partial
+
+from sb3_lecture_envs.grid import GridLayout, line_mdp
+from sb3_lecture_envs.mdp import TabularMDP
+from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
+
+
+def law(n: int = 19, left_reward: float = -1.0) -> tuple[TabularMDP, GridLayout]:
+    """The law of a walk over ``n`` states between two ends."""
+    if n < 1 or n != int(n):
+        raise ValueError(f"n={n} states; a walk needs a whole number of at least 1")
+    symbols = ["P" if left_reward < 0 else "T", *["."] * n, "G"]
+    symbols[(n + 1) // 2] = "S"
+    return line_mdp(n + 2, start=(n + 1) // 2, end_rewards={0: left_reward, n + 1: 1.0}, symbols=symbols)
+
+
+class RandomWalkEnv(TabularEnv):
+    """A line of n cells between two ends, walked by chance (Sutton & Barto 2018, examples 6.2 and 7.1).
+
+    ## Description
+    Under the random policy and γ = 1 the value of state s is `left_reward + (1 - left_reward) s / (n + 1)`: a straight
+    line, which makes the error of an estimate easy to see.
+
+    ## Action Space
+    `Discrete(2)`: 0 left, 1 right.
+
+    ## Observation Space
+    `Discrete(n + 2)` with `obs="index"`: 0 is the left end, n + 1 the right end; the other modes are those of
+    `Lecture/GridWorld-v0` (one row).
+
+    ## Rewards
+    `left_reward` at the left end, +1 at the right end, 0 otherwise.
+
+    ## Starting State
+    The middle, state (n + 1) // 2.
+
+    ## Episode End
+    Terminated at either end. Truncated after `max_episode_steps` (1000 by default).
+
+    ## Arguments
+    - `n`: number of states between the ends. Default 19.
+    - `left_reward`: -1 (example 7.1) or 0 (example 6.2, with `n=5`). Default -1.
+    - `obs`, `render_mode`: as in `Lecture/GridWorld-v0`.
+
+    ## Version History
+    - v0: first version.
+
+    :raises ValueError: if ``n`` is less than 1, or ``obs`` or ``render_mode`` is unknown
+    """
+
+    def __init__(self, n: int = 19, left_reward: float = -1.0, obs: str = "index", render_mode: str | None = None) -> None:
+        super().__init__(*law(n, left_reward), obs=obs, render_mode=render_mode)
+
+
+make_vector = partial(TabularVectorEnv.from_law, law)

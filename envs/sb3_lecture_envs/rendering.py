@@ -1,0 +1,212 @@
+"""Pictures of a state: text without pygame, images and a window with it, values and a policy drawn over the cells."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sb3_lecture_envs.grid import CLIFF, END, FREE, GOAL, PIT, START, WALL, GridLayout
+from sb3_lecture_envs.mdp import TabularMDP
+
+if TYPE_CHECKING:
+    import pygame
+
+AGENT_SIGN = "o"
+#: what a cell shows in text; a free cell of a line is a dash, as the treasure demo draws it
+SIGNS = {WALL: "#", FREE: ".", START: ".", GOAL: "T", PIT: "x", END: "T", CLIFF: "x"}
+
+Colour = tuple[int, int, int]
+PAPER: Colour = (250, 250, 252)
+LINES: Colour = (214, 219, 228)
+INK: Colour = (58, 66, 82)
+CELL_COLOURS: dict[str, Colour] = {
+    WALL: (70, 78, 94),
+    GOAL: (198, 232, 206),
+    PIT: (246, 205, 202),
+    END: (224, 228, 236),
+    CLIFF: (246, 205, 202),
+    START: (224, 234, 250),
+}
+TREASURE, HOLE, BONUS, AGENT, AGENT_RIM = (36, 138, 74), (176, 52, 48), (160, 112, 16), (38, 98, 214), (255, 255, 255)
+#: longest side of a picture, pixels, and the bounds of a cell's side
+PICTURE_SIZE, MIN_CELL, MAX_CELL = 640, 4, 96
+SUPERSAMPLING = 3  # drawn larger and scaled down: smooth edges
+
+
+def ansi(mdp: TabularMDP, layout: GridLayout | None, state: int, last_action: int | None) -> str:
+    """The state as text: ``o`` the agent, ``T`` the treasure, ``x`` what costs, ``#`` walls; below, the last action.
+
+    :param mdp: the law
+    :param layout: where the states lie; None: only the state's number is shown
+    :param state: present state
+    :param last_action: the action that led here, or None
+    :return: one line a row of the map
+    """
+    if layout is None:
+        action = "" if last_action is None else f" after action {last_action}"
+        return f"state {state} of {mdp.n_states}{action}\n"
+    line = layout.height == 1
+    rows = [["-" if line and symbol in ".S" else SIGNS.get(symbol, symbol) for symbol in row] for row in layout.symbols]
+    row, column = layout.cells[state]
+    rows[row][column] = AGENT_SIGN
+    width = max(len(sign) for signs in rows for sign in signs)
+    text = "\n".join(("" if line else " ").join(sign.rjust(width) for sign in signs) for signs in rows)
+    return f"{text}\n" if last_action is None else f"{text}\n({layout.actions[last_action]})\n"
+
+
+class Renderer:
+    """Images and a window of one world; pygame is imported here and only here.
+
+    :param mdp: the law
+    :param layout: where the states lie; None: the states are laid out in a square, numbered
+    :param fps: frames a second of the window
+    """
+
+    def __init__(self, mdp: TabularMDP, layout: GridLayout | None, fps: int) -> None:
+        self.layout = layout if layout is not None else _square(mdp.n_states)
+        self.numbered = layout is None
+        self.fps = fps
+        self.cell = int(np.clip(PICTURE_SIZE // max(self.layout.height, self.layout.width), MIN_CELL, MAX_CELL))
+        self._world: pygame.Surface | None = None  # the world without its agent
+        self._window: Any = None
+        self._clock: Any = None
+
+    def image(self, state: int, values: np.ndarray | None = None, policy: np.ndarray | None = None) -> np.ndarray:
+        """Draw one state.
+
+        :param state: where the agent is
+        :param values: one number a state, [S], drawn as the colour of its cell and in figures; None: not drawn
+        :param policy: actions to draw as arrows, bool [S, A]; None: not drawn
+        :return: uint8 [height, width, 3]
+        """
+        import pygame
+
+        surface = self._surface(state, values, policy)
+        return np.transpose(pygame.surfarray.array3d(surface), (1, 0, 2)).copy()
+
+    def show(self, state: int) -> None:
+        """Draw one state in a window, at ``fps`` frames a second."""
+        import pygame
+
+        surface = self._surface(state, None, None)
+        if self._window is None:
+            pygame.display.init()
+            pygame.display.set_caption("sb3_lecture")
+            self._window = pygame.display.set_mode(surface.get_size())
+            self._clock = pygame.time.Clock()
+        self._window.blit(surface, (0, 0))
+        pygame.event.pump()
+        pygame.display.update()
+        self._clock.tick(self.fps)
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._window is not None:
+            import pygame
+
+            pygame.display.quit()
+            self._window = None
+
+    def _surface(self, state: int, values: np.ndarray | None, policy: np.ndarray | None) -> "pygame.Surface":
+        import pygame
+
+        if self._world is None:
+            self._world = self._draw_world()
+        surface = self._world.copy()
+        scale = self.cell * SUPERSAMPLING
+        if values is not None:
+            self._draw_values(surface, values)
+        if policy is not None:
+            self._draw_arrows(surface, policy)
+        row, column = self.layout.cells[state]
+        centre = (int((column + 0.5) * scale), int((row + 0.5) * scale))
+        pygame.draw.circle(surface, AGENT_RIM, centre, int(scale * 0.33))
+        pygame.draw.circle(surface, AGENT, centre, int(scale * 0.29))
+        size = (self.layout.width * self.cell, self.layout.height * self.cell)
+        return pygame.transform.smoothscale(surface, size)
+
+    def _draw_world(self) -> "pygame.Surface":
+        import pygame
+
+        scale, layout = self.cell * SUPERSAMPLING, self.layout
+        surface = pygame.Surface((layout.width * scale, layout.height * scale))
+        surface.fill(PAPER)
+        rim = max(1, scale // 48)
+        for row, column in np.ndindex(layout.height, layout.width):
+            symbol = str(layout.symbols[row, column])
+            box = pygame.Rect(column * scale, row * scale, scale, scale)
+            pygame.draw.rect(surface, CELL_COLOURS.get(symbol, PAPER), box)
+            if symbol != WALL:
+                pygame.draw.rect(surface, LINES, box, rim)
+            if symbol == GOAL:
+                _diamond(surface, TREASURE, box.center, 0.26 * scale)
+            elif symbol in (PIT, CLIFF):
+                pygame.draw.circle(surface, HOLE, box.center, int(0.2 * scale))
+            elif symbol == END:
+                pygame.draw.rect(surface, INK, box.inflate(-0.6 * scale, -0.6 * scale), max(1, scale // 24))
+            elif symbol not in (WALL, FREE, START):
+                _text(surface, symbol, BONUS, box.center, 0.4 * scale)
+        if self.numbered:
+            for state, (row, column) in enumerate(layout.cells):
+                _text(surface, str(state), INK, (int((column + 0.5) * scale), int((row + 0.8) * scale)), 0.24 * scale)
+        return surface
+
+    def _draw_values(self, surface: "pygame.Surface", values: np.ndarray) -> None:
+        import pygame
+
+        scale = self.cell * SUPERSAMPLING
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        for value, (row, column) in zip(values, self.layout.cells, strict=True):
+            box = pygame.Rect(column * scale, row * scale, scale, scale)
+            share = (value - low) / (high - low) if np.isfinite(value) and high > low else 0.0
+            pale, full = np.array(PAPER), np.array((120, 170, 226))
+            pygame.draw.rect(
+                surface, (pale + share * (full - pale)).astype(int).tolist(), box.inflate(-scale // 24, -scale // 24)
+            )
+            _text(surface, f"{value:.3g}", INK, (box.centerx, int((row + 0.82) * scale)), 0.22 * scale)
+
+    def _draw_arrows(self, surface: "pygame.Surface", policy: np.ndarray) -> None:
+        scale = self.cell * SUPERSAMPLING
+        ways = {"↑": (0, -1), "→": (1, 0), "↓": (0, 1), "←": (-1, 0)}
+        for actions, (row, column) in zip(policy, self.layout.cells, strict=True):
+            for action in np.flatnonzero(actions):
+                dx, dy = ways[self.layout.actions[action]]
+                tip = ((column + 0.5 + 0.38 * dx) * scale, (row + 0.5 + 0.38 * dy) * scale)
+                _arrow_head(surface, INK, tip, (dx, dy), 0.1 * scale)
+
+
+def _square(n_states: int) -> GridLayout:
+    """States without a place of their own, row by row in a square."""
+    width = int(np.ceil(np.sqrt(n_states)))
+    height = -(-n_states // width)
+    cells = np.stack(np.divmod(np.arange(n_states), width), axis=1).astype(np.int32)
+    symbols = np.full((height, width), WALL)
+    symbols[tuple(cells.T)] = FREE
+    return GridLayout(symbols, cells)
+
+
+def _diamond(surface: "pygame.Surface", colour: Colour, centre: tuple[float, float], radius: float) -> None:
+    import pygame
+
+    x, y = centre
+    pygame.draw.polygon(surface, colour, [(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)])
+
+
+def _arrow_head(
+    surface: "pygame.Surface", colour: Colour, tip: tuple[float, float], way: tuple[int, int], size: float
+) -> None:
+    import pygame
+
+    (x, y), (dx, dy) = tip, way
+    base = (x - size * dx, y - size * dy)
+    side = (-dy * size * 0.8, dx * size * 0.8)
+    pygame.draw.polygon(surface, colour, [tip, (base[0] + side[0], base[1] + side[1]), (base[0] - side[0], base[1] - side[1])])
+
+
+def _text(surface: "pygame.Surface", text: str, colour: Colour, centre: tuple[float, float], size: float) -> None:
+    import pygame
+
+    if not pygame.font.get_init():
+        pygame.font.init()
+    image = pygame.font.Font(None, max(8, int(size))).render(text, True, colour)
+    surface.blit(image, image.get_rect(center=(int(centre[0]), int(centre[1]))))
