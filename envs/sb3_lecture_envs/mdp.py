@@ -192,7 +192,7 @@ class TabularMDP:
         :raises ValueError: if a state or an action is missing, or a row is not a distribution
         """
         n_states, n_actions = len(P), len(P[0]) if 0 in P else 0
-        rows = []
+        rows: list[Sequence[tuple[float, int, float, bool]]] = []
         for s in range(n_states):
             if s not in P or sorted(P[s]) != list(range(n_actions)):
                 raise ValueError(
@@ -294,7 +294,7 @@ class TabularMDP:
 
     @property
     def P(self) -> dict[int, dict[int, list[tuple[float, int, float, bool]]]]:
-        """The law in Gymnasium's form, built anew at each call: ``P[s][a] = [(probability, next_state, reward, terminated)]``."""
+        """The law in Gymnasium's form, built anew at each call; see ``TransitionDict``."""
         return {s: {a: self.outcomes(s, a) for a in range(self.n_actions)} for s in range(self.n_states)}
 
     def outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:

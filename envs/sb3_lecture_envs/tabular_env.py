@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numba
@@ -20,7 +20,7 @@ Outcome = tuple[float, int, float, bool]
 Law = tuple[TabularMDP, GridLayout | None]
 
 
-class TabularEnv(gym.Env[Any, int]):
+class TabularEnv(gym.Env[Any, Any]):
     """One episode at a time over a TabularMDP.
 
     Every world of this package is a subclass that only states its law. Any other law works too:
@@ -33,7 +33,7 @@ class TabularEnv(gym.Env[Any, int]):
     :raises ValueError: if ``obs`` or ``render_mode`` is unknown, or needs a layout that is not there
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 8}  # noqa: RUF012
 
     def __init__(
         self, mdp: TabularMDP, layout: GridLayout | None = None, obs: str = "index", render_mode: str | None = None
