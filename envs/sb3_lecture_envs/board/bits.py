@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def popcount(typingctx: Any, x: Any) -> Any:
+def _popcount(typingctx: Any, x: Any) -> Any:
     """Count the set bits of an integer."""
     if not isinstance(x, types.Integer):
         return None
@@ -20,7 +20,7 @@ def popcount(typingctx: Any, x: Any) -> Any:
 
 
 @intrinsic
-def lowest_bit(typingctx: Any, x: Any) -> Any:
+def _lowest_bit(typingctx: Any, x: Any) -> Any:
     """Return the index of the lowest set bit of a nonzero integer (its width in bits for 0)."""
     if not isinstance(x, types.Integer):
         return None
@@ -29,3 +29,8 @@ def lowest_bit(typingctx: Any, x: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return x(x), codegen
+
+
+# named again without their decorator's type, which knows only the compiler's arguments
+popcount: Any = _popcount
+lowest_bit: Any = _lowest_bit

@@ -6,8 +6,8 @@ integers, and every row begins with the same two numbers,
     state[PLY]   moves played so far; player ``ply % 2`` is to move (player 0 moves first)
     state[OVER]  1 once the game has ended, else 0
 
-and what follows is the game's own business, kept from the view of the side to move. Rewards are the mover's (+1 win, −1
-loss, 0 otherwise); the other player's are their negatives.
+and what follows is the game's own business. Rewards are the mover's (+1 win, −1 loss, 0 otherwise); the other
+player's are their negatives.
 
 How a compiled kernel specialises on a game
 -------------------------------------------
@@ -38,7 +38,7 @@ HEADER = 2  # a game's own numbers start here
 
 
 class Rules(NamedTuple):
-    """The single-state kernels of one game: compiled functions (``njit``) that allocate nothing they could be given.
+    """The single-state kernels of one game: compiled functions (``njit``).
 
     All take the law first. ``state`` is one row, int ``[state_size]``.
 
@@ -192,6 +192,7 @@ class Game(ABC):
     :ivar observation_shape: (planes, H, W) of an observation, float32 in [0, 1]
     :ivar max_plies: no game is longer
     :ivar symmetries: of the board, identity first
+    :ivar has_history_rule: whether past positions forbid moves (Go's superko), which no state shows
     """
 
     law: Any
@@ -201,6 +202,7 @@ class Game(ABC):
     observation_shape: tuple[int, int, int]
     max_plies: int
     symmetries: Symmetries
+    has_history_rule: bool = False
 
     @property
     def kernels(self) -> Rules:
@@ -250,6 +252,20 @@ class Game(ABC):
         states = np.zeros((len(observations), self.state_size), self.state_dtype)
         state_of_batch(self.law, np.ascontiguousarray(observations, np.float32), states)
         return states
+
+    def position_keys(self, states: np.ndarray) -> np.ndarray:
+        """Return a key of every position as the game's history rule compares them, int64 [n]; games without one: zeros."""
+        return np.zeros(len(states), np.int64)
+
+    def forbid_repetition(self, state: np.ndarray, history: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Strike the moves that the history of the game forbids out of a mask, in place; games without such a rule: none.
+
+        :param state: int [state_size]
+        :param history: keys of the positions so far, this one among them, int64 [k]
+        :param mask: legal moves of the state, bool [A]
+        :return: the mask
+        """
+        return mask
 
     @abstractmethod
     def board(self, state: np.ndarray) -> np.ndarray:

@@ -1,0 +1,134 @@
+"""Connect Four: four in a row on a board of 7 columns and 6 rows, stones fall.
+
+State: [ply, over, stones of the side to move, stones of the other] as bitboards with seven bits a column, the seventh an
+empty roof so that lines do not wrap: row r (from the bottom) of column c is bit ``7 * c + r``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from .bits import popcount
+from .game import HEADER, OVER, PLY, Game, Rules, Symmetries, register_rules
+
+OWN, OTHER = HEADER, HEADER + 1
+WIDTH, HEIGHT = 7, 6
+COLUMN_BITS = HEIGHT + 1
+CELLS = WIDTH * HEIGHT
+BOTTOM = sum(1 << (COLUMN_BITS * column) for column in range(WIDTH))
+TOP = BOTTOM << (HEIGHT - 1)  # the highest cell of every column
+
+
+class ConnectFourLaw(NamedTuple):
+    """The constants of Connect Four.
+
+    :param max_plies: 42 cells, 42 moves
+    """
+
+    max_plies: int = CELLS
+
+
+@njit(cache=True)
+def has_four(stones: int) -> bool:
+    """Say whether a bitboard holds four in a row."""
+    for shift in (1, COLUMN_BITS, COLUMN_BITS - 1, COLUMN_BITS + 1):  # up, right, right-down, right-up
+        pairs = stones & (stones >> shift)
+        if pairs & (pairs >> (2 * shift)):
+            return True
+    return False
+
+
+@njit(cache=True)
+def _initial(law, state):  # type: ignore[no-untyped-def]
+    state[:] = 0
+
+
+@njit(cache=True)
+def _legal(law, state, mask):  # type: ignore[no-untyped-def]
+    open_tops = 0 if state[OVER] else TOP & ~(state[OWN] | state[OTHER])
+    for column in range(WIDTH):
+        mask[column] = (open_tops >> (COLUMN_BITS * column + HEIGHT - 1)) & 1
+    return popcount(open_tops)
+
+
+@njit(cache=True)
+def _accepts(law, state, action):  # type: ignore[no-untyped-def]
+    if state[OVER] != 0 or action < 0 or action >= WIDTH:
+        return False
+    return ((state[OWN] | state[OTHER]) >> (COLUMN_BITS * action + HEIGHT - 1)) & 1 == 0
+
+
+@njit(cache=True)
+def _step(law, state, action):  # type: ignore[no-untyped-def]
+    own, other = state[OWN], state[OTHER]
+    # adding the column's lowest bit carries up to its first empty cell
+    own |= ((own | other) + (1 << (COLUMN_BITS * action))) & (((1 << HEIGHT) - 1) << (COLUMN_BITS * action)) & ~other
+    won = has_four(own)
+    state[PLY] += 1
+    over = won or state[PLY] == CELLS
+    state[OVER] = over
+    state[OWN], state[OTHER] = other, own  # the other side is to move
+    return (1.0 if won else 0.0), over
+
+
+@njit(cache=True)
+def _observe(law, state, out):  # type: ignore[no-untyped-def]
+    for row in range(HEIGHT):  # row 0 of the picture is the top
+        for column in range(WIDTH):
+            bit = COLUMN_BITS * column + HEIGHT - 1 - row
+            out[0, row, column] = (state[OWN] >> bit) & 1
+            out[1, row, column] = (state[OTHER] >> bit) & 1
+
+
+@njit(cache=True)
+def _state_of(law, observation, state):  # type: ignore[no-untyped-def]
+    own, other = 0, 0
+    for row in range(HEIGHT):
+        for column in range(WIDTH):
+            bit = COLUMN_BITS * column + HEIGHT - 1 - row
+            own |= (observation[0, row, column] > 0.5) << bit
+            other |= (observation[1, row, column] > 0.5) << bit
+    state[PLY] = popcount(own | other)
+    state[OVER] = state[PLY] == CELLS or has_four(own) or has_four(other)
+    state[OWN], state[OTHER] = own, other
+
+
+register_rules(ConnectFourLaw, Rules(_initial, _legal, _accepts, _step, _observe, _state_of))
+
+
+class ConnectFour(Game):
+    """The rules of Connect Four. Action c drops a stone in column c; planes: own stones, the other's stones."""
+
+    def __init__(self) -> None:
+        self.law = ConnectFourLaw()
+        self.n_actions = WIDTH
+        self.state_size = 4
+        self.observation_shape = (2, HEIGHT, WIDTH)
+        self.max_plies = CELLS
+        cells = np.arange(CELLS, dtype=np.int64).reshape(HEIGHT, WIDTH)
+        columns = np.arange(WIDTH, dtype=np.int64)
+        self.symmetries = Symmetries(
+            np.stack([cells.ravel(), cells[:, ::-1].ravel()]), np.stack([columns, columns[::-1]])
+        )  # the identity and the mirror
+
+    def board(self, state: np.ndarray) -> np.ndarray:
+        """Return the stones, int8 [6, 7], top row first: +1 the first player's, −1 the second's."""
+        rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+        bits = COLUMN_BITS * columns + HEIGHT - 1 - rows
+        own = ((int(state[OWN]) >> bits) & 1) - ((int(state[OTHER]) >> bits) & 1)
+        return (own * (1 if state[PLY] % 2 == 0 else -1)).astype(np.int8)
+
+    def action_to_text(self, action: int) -> str:
+        """Name a column, 1 to 7 from the left."""
+        return str(action + 1)
+
+    def text_to_action(self, text: str) -> int:
+        """Read a column, 1 to 7 from the left."""
+        if text.strip() not in {str(column + 1) for column in range(WIDTH)}:
+            raise ValueError(f"{text!r} is no column. Write a number from 1 (left) to 7 (right).")
+        return int(text) - 1
+
+    def render_text(self, state: np.ndarray) -> str:
+        """Draw the board with the columns' numbers below."""
+        return super().render_text(state) + "\n" + " ".join(str(column + 1) for column in range(WIDTH))
