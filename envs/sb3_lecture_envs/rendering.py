@@ -70,10 +70,10 @@ class Renderer:
         self._window: Any = None
         self._clock: Any = None
 
-    def image(self, state: int, values: np.ndarray | None = None, policy: np.ndarray | None = None) -> np.ndarray:
+    def image(self, state: int | None, values: np.ndarray | None = None, policy: np.ndarray | None = None) -> np.ndarray:
         """Draw one state.
 
-        :param state: where the agent is
+        :param state: where the agent is; None: it is not drawn
         :param values: one number a state, [S], drawn as the colour of its cell and in figures; None: not drawn
         :param policy: actions to draw as arrows, bool [S, A]; None: not drawn
         :return: uint8 [height, width, 3]
@@ -106,7 +106,7 @@ class Renderer:
             pygame.display.quit()
             self._window = None
 
-    def _surface(self, state: int, values: np.ndarray | None, policy: np.ndarray | None) -> "pygame.Surface":
+    def _surface(self, state: int | None, values: np.ndarray | None, policy: np.ndarray | None) -> "pygame.Surface":
         import pygame
 
         if self._world is None:
@@ -117,10 +117,11 @@ class Renderer:
             self._draw_values(surface, values)
         if policy is not None:
             self._draw_arrows(surface, policy)
-        row, column = self.layout.cells[state]
-        centre = (int((column + 0.5) * scale), int((row + 0.5) * scale))
-        pygame.draw.circle(surface, AGENT_RIM, centre, int(scale * 0.33))
-        pygame.draw.circle(surface, AGENT, centre, int(scale * 0.29))
+        if state is not None:
+            row, column = self.layout.cells[state]
+            centre = (int((column + 0.5) * scale), int((row + 0.5) * scale))
+            pygame.draw.circle(surface, AGENT_RIM, centre, int(scale * 0.33))
+            pygame.draw.circle(surface, AGENT, centre, int(scale * 0.29))
         size = (self.layout.width * self.cell, self.layout.height * self.cell)
         return pygame.transform.smoothscale(surface, size)
 
@@ -163,7 +164,7 @@ class Renderer:
             pygame.draw.rect(
                 surface, (pale + share * (full - pale)).astype(int).tolist(), box.inflate(-scale // 24, -scale // 24)
             )
-            _text(surface, f"{value:.3g}", INK, (box.centerx, int((row + 0.82) * scale)), 0.22 * scale)
+            _text(surface, f"{value:.3g}", INK, box.center, 0.22 * scale)
 
     def _draw_arrows(self, surface: "pygame.Surface", policy: np.ndarray) -> None:
         scale = self.cell * SUPERSAMPLING

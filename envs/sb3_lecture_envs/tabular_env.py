@@ -17,6 +17,8 @@ from sb3_lecture_envs.observations import Observer
 
 #: probability, next state, reward, terminated
 Outcome = tuple[float, int, float, bool]
+#: where nothing is left to chance, no uniform number is drawn
+NO_DRAW = np.empty(0)
 Law = tuple[TabularMDP, GridLayout | None]
 
 
@@ -159,15 +161,18 @@ def _step_many(
     out_terminated: np.ndarray,
     out_truncated: np.ndarray,
 ) -> int:
-    """One step of every env that is not skipped; all arrays [n]. Returns how many episodes ended."""
+    """One step of every env that is not skipped; arrays [n]. Returns how many episodes ended, or -1 for a wrong action."""
     ended = 0
     certain = uniform.shape[0] == 0
+    for i in range(state.shape[0]):
+        if not 0 <= action[i] < n_actions:
+            return -1
     for i in range(state.shape[0]):
         if skip[i]:
             out_reward[i], out_terminated[i], out_truncated[i] = 0.0, False, False
             continue
         row = state[i] * n_actions + action[i]
-        j = row if certain else sample_outcome(row_ptr, prob, row, uniform[i])
+        j = row_ptr[row] if certain else sample_outcome(row_ptr, prob, row, uniform[i])
         state[i] = next_state[j]
         out_reward[i] = reward[j]
         out_terminated[i] = terminated[j]
@@ -278,7 +283,7 @@ class TabularVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def _restart(self, done: np.ndarray) -> None:
         starts = self.mdp.start_state
-        uniform = self.np_random.random(np.count_nonzero(done) if starts.shape[0] > 1 else 0)
+        uniform = NO_DRAW if starts.shape[0] == 1 else self.np_random.random(np.count_nonzero(done))
         _restart_many(starts, self.mdp.start_cdf, done, uniform, self.state, self.elapsed)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -292,16 +297,16 @@ class TabularVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         action = np.asarray(actions)
         if action.shape != (n,) or action.dtype.kind not in "iu":
             raise ValueError(f"actions must be {n} integers, got shape {action.shape} of {action.dtype}")
-        if action.min() < 0 or action.max() >= mdp.n_actions:
-            bad = action[(action < 0) | (action >= mdp.n_actions)][0]
-            raise ValueError(f"Action {bad} is outside the action space; actions are 0 to {mdp.n_actions - 1}")
-        uniform = self.np_random.random(0 if mdp.is_deterministic else n)
+        uniform = NO_DRAW if mdp.is_deterministic else self.np_random.random(n)
         rewards, terminated, truncated = np.empty(n), np.empty(n, dtype=np.bool_), np.empty(n, dtype=np.bool_)
         skip = self._no_skip if self._same_step else self._skip
         ended = _step_many(
             mdp.row_ptr, mdp.next_state, mdp.prob, mdp.reward, mdp.terminated, mdp.n_actions, self._limit,
             self.state, self.elapsed, skip, action, uniform, rewards, terminated, truncated,
         )  # fmt: skip
+        if ended < 0:
+            bad = action[(action < 0) | (action >= mdp.n_actions)][0]
+            raise ValueError(f"Action {bad} is outside the action space; actions are 0 to {mdp.n_actions - 1}")
         infos: dict[str, Any] = {}
         if self._same_step:
             if ended:
@@ -318,8 +323,12 @@ class TabularVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Last observations of the episodes that ended, an object array [n] with None elsewhere (Gymnasium's form)."""
         which = np.flatnonzero(done)
         final = np.full(self.num_envs, None, dtype=object)
-        for i, observation in zip(which, self.observe(self.state[which]), strict=True):
-            final[i] = observation
+        observations = self.observe(self.state[which])
+        if observations.ndim == 1:
+            final[which] = observations
+        else:
+            for i, observation in zip(which, observations, strict=True):
+                final[i] = observation
         return final
 
     def render(self) -> tuple[Any, ...] | None:
