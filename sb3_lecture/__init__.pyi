@@ -1,2 +1,13 @@
 """Every public name of the package and the file it lives in; the lazy loader reads this table at run time."""
 
+from .policy_gradient.actor_critic import ActorCritic as ActorCritic
+from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
+from .policy_gradient.reinforce import REINFORCE as REINFORCE
+from .value_based.barebone_dqn import BareboneDQN as BareboneDQN
+
+__all__ = [
+    "ActorCritic",
+    "BareboneDQN",
+    "PPOPenalty",
+    "REINFORCE",
+]

@@ -1,0 +1,1 @@
+"""Learners that differentiate log π: REINFORCE, the actor-critic and PPO with a KL penalty."""

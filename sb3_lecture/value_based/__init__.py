@@ -1,0 +1,1 @@
+"""Learners that take a maximum over the outputs of an action-value network."""
