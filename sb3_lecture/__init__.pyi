@@ -6,8 +6,8 @@ from .policy_gradient.reinforce import REINFORCE as REINFORCE
 from .value_based.barebone_dqn import BareboneDQN as BareboneDQN
 
 __all__ = [
+    "REINFORCE",
     "ActorCritic",
     "BareboneDQN",
     "PPOPenalty",
-    "REINFORCE",
 ]
