@@ -1,0 +1,51 @@
+# make train [ALGO=dqn] [ENV=Lecture/Maze-v0] [ARGS="-n 20000 --seed 1"]   learn, and draw what was learned
+# make test                                                                run the tests
+# make lint | format | benchmark | wheel
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+ALGO ?= dqn
+ARGS ?=
+
+.PHONY: train test test-slow lint format benchmark wheel clean
+
+train: $(VENV)/.installed
+	$(BIN)/python scripts/train.py --algo $(ALGO) $(if $(ENV),--env $(ENV)) $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(VENV)/.installed-bench
+	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable ".[all]"
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable ".[dev]"
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(PIP) --editable ".[dev,bench]"
+	touch $@
