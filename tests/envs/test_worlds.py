@@ -264,7 +264,7 @@ def test_bad_arguments_of_the_other_worlds_are_named():
             gym.make_vec(env_id, 2, **kwargs)
     with pytest.raises(ValueError, match=r"obs='grid' is not possible here \(this world is no grid\)"):
         TabularEnv(TabularMDP.from_gymnasium(gym.make("FrozenLake-v1")), obs="grid")
-    with pytest.raises(ValueError, match="autoreset_mode=.* is not supported"):
+    with pytest.raises(ValueError, match=r"autoreset_mode=.* is not supported"):
         gym.make_vec("Lecture/Maze-v0", 2, autoreset_mode=AutoresetMode.DISABLED)
 
 
