@@ -4,12 +4,14 @@ State: [ply, over, stones of the side to move, stones of the other] as bitboards
 empty roof so that lines do not wrap: row r (from the bottom) of column c is bit ``7 * c + r``.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from .bits import popcount
+from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, Symmetries, register_rules
 
 OWN, OTHER = HEADER, HEADER + 1
@@ -112,6 +114,12 @@ class ConnectFour(Game):
             np.stack([cells.ravel(), cells[:, ::-1].ravel()]), np.stack([columns, columns[::-1]])
         )  # the identity and the mirror
 
+    def grader(self) -> Any:
+        """Return the alpha-beta solver."""
+        from .connect_four_solver import ConnectFourSolver
+
+        return ConnectFourSolver()
+
     def board(self, state: np.ndarray) -> np.ndarray:
         """Return the stones, int8 [6, 7], top row first: +1 the first player's, −1 the second's."""
         rows, columns = np.mgrid[:HEIGHT, :WIDTH]
@@ -132,3 +140,51 @@ class ConnectFour(Game):
     def render_text(self, state: np.ndarray) -> str:
         """Draw the board with the columns' numbers below."""
         return super().render_text(state) + "\n" + " ".join(str(column + 1) for column in range(WIDTH))
+
+
+class ConnectFourEnv(BoardEnv):
+    """Connect Four as an env.
+
+    ## Description
+    Two players drop stones into the columns of a board 7 wide and 6 high; four in a row win. With perfect play the first
+    player wins, starting in the centre (Allen and Allis, 1988).
+
+    ## Action Space
+    `Discrete(7)`: the column. `info["action_mask"]` and `action_masks()` show the legal ones.
+
+    ## Observation Space
+    `Box(0, 1, (2, 6, 7), float32)`, top row first: stones of the side to move, stones of the other.
+
+    ## Rewards
+    +1 for the move that wins, −1 for an illegal one with `illegal="lose"`, otherwise 0. Without an opponent the reward is the
+    mover's; with one it is the agent's, −1 where the opponent's answer wins.
+
+    ## Starting State
+    An empty board.
+
+    ## Episode End
+    Terminated by four in a row, a full board or an illegal move with `illegal="lose"`.
+
+    ## Arguments
+    - `opponent`: None (two players alternate, the default), "random", "perfect", or a callable (observation, mask) -> action.
+    - `side`: against an opponent "random" (drawn at reset, the default), "first" or "second".
+    - `illegal`: "lose" (default) or "error".
+    - `render_mode`: None, "ansi", "rgb_array" or "human".
+
+    ## Version History
+    - v0: first version.
+
+    :raises ValueError: if an argument is not one of those
+    """
+
+    def __init__(
+        self,
+        opponent: str | Opponent | None = None,
+        side: str = "random",
+        illegal: str = "lose",
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(ConnectFour(), opponent, side, illegal, render_mode)
+
+
+make_vector = partial(BoardVectorEnv.from_game, ConnectFour)

@@ -267,6 +267,22 @@ class Game(ABC):
         """
         return mask
 
+    def grader(self) -> Any:
+        """Return the exact knowledge of this game: an object with move_scores and move_values (see ``players``).
+
+        :raises ValueError: where there is none
+        """
+        raise ValueError(f"{self!r} has no exact solver. TicTacToe, Nim and ConnectFour have one.")
+
+    def perfect_player(self, seed: int | None = None) -> Any:
+        """Return a player that draws uniformly among the optimal moves.
+
+        :raises ValueError: where the game has no exact solver
+        """
+        from .players import PerfectPlayer
+
+        return PerfectPlayer(self, self.grader(), seed)
+
     @abstractmethod
     def board(self, state: np.ndarray) -> np.ndarray:
         """Return one state's stones as int8 [H, W]: +1 the first player's, −1 the second's, 0 none (heaps: their sizes)."""

@@ -11,11 +11,13 @@ game's history: ``position_keys`` and ``forbid_repetition`` serve the env, which
 state alone plays by simple ko, and the cap on plies ends its longer cycles.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, grid_symmetries, register_rules
 
 PASSES, KO = HEADER, HEADER + 1
@@ -259,16 +261,22 @@ register_rules(GoLaw, Rules(_initial, _legal, _accepts, _step, _observe, _state_
 
 
 @njit(cache=True)
+def _stone_key(action, stone):  # type: ignore[no-untyped-def]
+    """Mix the point and colour of one stone to 64 bits (the finaliser of splitmix64)."""
+    z = np.uint64(2 * action + (stone == 1) + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True)
 def _position_key(law, state):  # type: ignore[no-untyped-def]
-    """Hash a board to 64 bits (splitmix64's mixing of the point and colour of every stone, added up)."""
+    """Hash a board to 64 bits: the sum of its stones' keys, so that one more stone is one more term."""
     key = np.uint64(0)
     for action in range(law.size * law.size):
         stone = state[BOARD + point_of(law, action)]
         if stone != 0:
-            z = np.uint64(2 * action + (stone == 1) + 1) * np.uint64(0x9E3779B97F4A7C15)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            key += z ^ (z >> np.uint64(31))
+            key += _stone_key(action, stone)
     return np.int64(key)
 
 
@@ -279,14 +287,30 @@ def _position_keys(law, states, keys):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _captures(law, state, action):  # type: ignore[no-untyped-def]
+    """Say whether a stone on an empty point takes the last liberty of some chain of the other colour."""
+    board, point, stride = state[BOARD:], point_of(law, action), law.size + 1
+    colour = 1 - 2 * (state[PLY] & 1)
+    stack = np.empty(len(board), np.int16)
+    for offset in (1, -1, stride, -stride):
+        if board[point + offset] == -colour and _chain(board, point + offset, stride, stack, 2)[1] == 1:
+            return True
+    return False
+
+
+@njit(cache=True)
 def _forbid_repetition(law, state, history, mask):  # type: ignore[no-untyped-def]
     if state[OVER]:
         return
+    colour = 1 - 2 * (state[PLY] & 1)
+    present = np.uint64(_position_key(law, state))
     for action in range(law.size * law.size):
         if mask[action]:
-            after = state.copy()
-            _step(law, after, action)
-            key = _position_key(law, after)
+            key = np.int64(present + _stone_key(action, colour))
+            if _captures(law, state, action):
+                after = state.copy()
+                _step(law, after, action)
+                key = _position_key(law, after)
             for j in range(len(history)):
                 if history[j] == key:
                     mask[action] = False
@@ -358,3 +382,60 @@ class Go(Game):
         size = self.law.size
         lines = [f"{size - row:2d} {line}" for row, line in enumerate(super().render_text(state).split("\n"))]
         return "\n".join([*lines, "   " + " ".join(COLUMNS[:size])])
+
+
+class GoEnv(BoardEnv):
+    """Go as an env.
+
+    ## Description
+    Two players lay stones to surround points; area scoring, no suicide. The env enforces positional superko from its own
+    history: no whole-board position may come back.
+
+    ## Action Space
+    `Discrete(size * size + 1)`: `size * row + column`, and the last passes.
+    `info["action_mask"]` and `action_masks()` show the legal moves; what superko forbids is struck out there, and no
+    observation shows it.
+
+    ## Observation Space
+    `Box(0, 1, (6, size, size), float32)`: stones of the side to move, stones of the other, the ko point, passes in a row / 2,
+    the share of `max_plies` played, ones for black to move; the last three are the same everywhere.
+
+    ## Rewards
+    +1 for a move that ends the game won, −1 lost, −1 for an illegal one with `illegal="lose"`, otherwise 0. Without an
+    opponent the reward is the mover's; with one it is the agent's, −1 where the opponent's answer wins.
+
+    ## Starting State
+    An empty board; black begins.
+
+    ## Episode End
+    Terminated by two passes in a row, at `max_plies`, or by an illegal move with `illegal="lose"`.
+
+    ## Arguments
+    - `size`: rows and columns, 5 to 19. Default 9.
+    - `komi`: points for white. Default 7.5.
+    - `max_plies`: the game is scored after so many moves. Default: twice the points of the board.
+    - `opponent`: None (two players alternate, the default), "random", or a callable (observation, mask) -> action.
+    - `side`: against an opponent "random" (drawn at reset, the default), "first" or "second".
+    - `illegal`: "lose" (default) or "error".
+    - `render_mode`: None, "ansi", "rgb_array" or "human".
+
+    ## Version History
+    - v0: first version.
+
+    :raises ValueError: if an argument is not one of those
+    """
+
+    def __init__(
+        self,
+        size: int = 9,
+        komi: float = 7.5,
+        max_plies: int | None = None,
+        opponent: str | Opponent | None = None,
+        side: str = "random",
+        illegal: str = "lose",
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(Go(size, komi, max_plies), opponent, side, illegal, render_mode)
+
+
+make_vector = partial(BoardVectorEnv.from_game, Go)

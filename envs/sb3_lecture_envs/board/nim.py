@@ -6,12 +6,14 @@ sum (xor) of the heaps is zero; in misère play too, unless every heap holds at 
 State: [ply, over, stones of every heap].
 """
 
+from functools import partial
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, Symmetries, register_rules
 
 
@@ -119,6 +121,12 @@ class Nim(Game):
         table = np.stack([cells[list(order)].ravel() for order in orders])
         self.symmetries = Symmetries(table, table)
 
+    def grader(self) -> Any:
+        """Return the fully solved game."""
+        from .solve import solve
+
+        return solve(self)
+
     def board(self, state: np.ndarray) -> np.ndarray:
         """Return the sizes of the heaps, int8 [1, heaps]."""
         return np.asarray(state[HEADER:], np.int8)[None]
@@ -137,3 +145,55 @@ class Nim(Game):
     def render_text(self, state: np.ndarray) -> str:
         """Draw a row of stones for every heap."""
         return "\n".join(f"{heap + 1}: {'o ' * int(stones)}".rstrip() for heap, stones in enumerate(state[HEADER:]))
+
+
+class NimEnv(BoardEnv):
+    """Nim as an env.
+
+    ## Description
+    Two players take any number of stones from one heap in turn; who takes the last stone wins.
+
+    ## Action Space
+    `Discrete(heaps * largest)`: `heap * largest + k - 1` takes k stones.
+    `info["action_mask"]` and `action_masks()` show the legal moves.
+
+    ## Observation Space
+    `Box(0, 1, (2, heaps, largest), float32)`: a one for every stone; the share of the longest game played, everywhere.
+
+    ## Rewards
+    +1 for the move that wins, −1 for an illegal one with `illegal="lose"`, otherwise 0. Without an opponent the reward is the
+    mover's; with one it is the agent's, −1 where the opponent's answer wins.
+
+    ## Starting State
+    The heaps given.
+
+    ## Episode End
+    Terminated with the last stone, or by an illegal move with `illegal="lose"`.
+
+    ## Arguments
+    - `heaps`: stones of every heap. Default (1, 3, 5, 7), which the second player wins.
+    - `misere`: who takes the last stone loses. Default False: wins.
+    - `opponent`: None (two players alternate, the default), "random", "perfect", or a callable (observation, mask) -> action.
+    - `side`: against an opponent "random" (drawn at reset, the default), "first" or "second".
+    - `illegal`: "lose" (default) or "error".
+    - `render_mode`: None, "ansi", "rgb_array" or "human".
+
+    ## Version History
+    - v0: first version.
+
+    :raises ValueError: if an argument is not one of those
+    """
+
+    def __init__(
+        self,
+        heaps: tuple[int, ...] = (1, 3, 5, 7),
+        misere: bool = False,
+        opponent: str | Opponent | None = None,
+        side: str = "random",
+        illegal: str = "lose",
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(Nim(heaps, misere), opponent, side, illegal, render_mode)
+
+
+make_vector = partial(BoardVectorEnv.from_game, Nim)

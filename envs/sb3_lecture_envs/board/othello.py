@@ -7,12 +7,14 @@ Who cannot turn a disc must pass (the last action); who can may not. The game en
 (1993) proved that the second player wins the 6 × 6 game, 20 to 16.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from .bits import popcount
+from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, grid_symmetries, register_rules
 
 OWN, OTHER = HEADER, HEADER + 1
@@ -208,3 +210,54 @@ class Othello(Game):
         size = self.law.size
         lines = super().render_text(state).split("\n")
         return "\n".join(["  " + " ".join("abcdefgh"[:size]), *(f"{row + 1} {line}" for row, line in enumerate(lines))])
+
+
+class OthelloEnv(BoardEnv):
+    """Othello as an env.
+
+    ## Description
+    Two players lay discs that enclose and turn the other's; who has more discs in the end wins.
+
+    ## Action Space
+    `Discrete(size * size + 1)`: `size * row + column`, and the last passes: legal only without another move.
+    `info["action_mask"]` and `action_masks()` show the legal moves.
+
+    ## Observation Space
+    `Box(0, 1, (3, size, size), float32)`: discs of the side to move, discs of the other, the share of the longest game
+    played, everywhere.
+
+    ## Rewards
+    +1 for a move that ends the game won, −1 lost, −1 for an illegal one with `illegal="lose"`, otherwise 0. Without an
+    opponent the reward is the mover's; with one it is the agent's, −1 where the opponent's answer wins.
+
+    ## Starting State
+    Two discs of each colour in the centre; black begins.
+
+    ## Episode End
+    Terminated when neither side can move, or by an illegal move with `illegal="lose"`.
+
+    ## Arguments
+    - `size`: 8 (default) or 6.
+    - `opponent`: None (two players alternate, the default), "random", or a callable (observation, mask) -> action.
+    - `side`: against an opponent "random" (drawn at reset, the default), "first" or "second".
+    - `illegal`: "lose" (default) or "error".
+    - `render_mode`: None, "ansi", "rgb_array" or "human".
+
+    ## Version History
+    - v0: first version.
+
+    :raises ValueError: if an argument is not one of those
+    """
+
+    def __init__(
+        self,
+        size: int = 8,
+        opponent: str | Opponent | None = None,
+        side: str = "random",
+        illegal: str = "lose",
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(Othello(size), opponent, side, illegal, render_mode)
+
+
+make_vector = partial(BoardVectorEnv.from_game, Othello)

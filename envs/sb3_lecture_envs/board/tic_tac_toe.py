@@ -3,12 +3,14 @@
 State: [ply, over, stones of the side to move, stones of the other], each nine bits, cell ``3 * row + column`` its bit number.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from .bits import popcount
+from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, grid_symmetries, register_rules
 
 OWN, OTHER = HEADER, HEADER + 1
@@ -96,6 +98,12 @@ class TicTacToe(Game):
         self.max_plies = 9
         self.symmetries = grid_symmetries(3, 3)
 
+    def grader(self) -> Any:
+        """Return the fully solved game."""
+        from .solve import solve
+
+        return solve(self)
+
     def board(self, state: np.ndarray) -> np.ndarray:
         """Return the marks, int8 [3, 3]: +1 the first player's, −1 the second's."""
         cells = np.arange(9)
@@ -108,7 +116,54 @@ class TicTacToe(Game):
 
     def text_to_action(self, text: str) -> int:
         """Read a cell such as ``b2``."""
-        names: dict[str, Any] = {self.action_to_text(action): action for action in range(9)}
+        names: dict[str, int] = {self.action_to_text(action): action for action in range(9)}
         if text.strip().lower() not in names:
             raise ValueError(f"{text!r} is no cell. Write a column a-c and a row 1-3, such as b2 for the centre.")
         return names[text.strip().lower()]
+
+
+class TicTacToeEnv(BoardEnv):
+    """TicTacToe as an env.
+
+    ## Description
+    Two players mark the cells of a 3 by 3 board in turn; three in a row win. Perfect play is a draw.
+
+    ## Action Space
+    `Discrete(9)`: `3 * row + column`. `info["action_mask"]` and `action_masks()` show the legal ones.
+
+    ## Observation Space
+    `Box(0, 1, (2, 3, 3), float32)`: marks of the side to move, marks of the other.
+
+    ## Rewards
+    +1 for the move that wins, −1 for an illegal one with `illegal="lose"`, otherwise 0. Without an opponent the reward is the
+    mover's; with one it is the agent's, −1 where the opponent's answer wins.
+
+    ## Starting State
+    An empty board.
+
+    ## Episode End
+    Terminated by three in a row, a full board or an illegal move with `illegal="lose"`.
+
+    ## Arguments
+    - `opponent`: None (two players alternate, the default), "random", "perfect", or a callable (observation, mask) -> action.
+    - `side`: against an opponent "random" (drawn at reset, the default), "first" or "second".
+    - `illegal`: "lose" (default) or "error".
+    - `render_mode`: None, "ansi", "rgb_array" or "human".
+
+    ## Version History
+    - v0: first version.
+
+    :raises ValueError: if an argument is not one of those
+    """
+
+    def __init__(
+        self,
+        opponent: str | Opponent | None = None,
+        side: str = "random",
+        illegal: str = "lose",
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(TicTacToe(), opponent, side, illegal, render_mode)
+
+
+make_vector = partial(BoardVectorEnv.from_game, TicTacToe)

@@ -1,0 +1,126 @@
+"""The committed Connect Four positions: how they are drawn, solved, stored and read.
+
+    python -m sb3_lecture_envs.board.connect_four_book connect_four_positions.npz --minutes 30
+
+draws positions by random play, at every depth, solves them with the solver beside this file, and writes 1000 of them. From
+eight stones on the score of every move is known, below that its value (win, draw, loss). Deeper than twelve stones three
+quarters of the positions are such that some legal move errs: those tell players apart.
+"""
+
+import argparse
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .connect_four import CELLS, OTHER, OVER, OWN, WIDTH, ConnectFour
+from .game import PLY
+from .players import ILLEGAL, optimal_moves, uniform_choice
+
+BOOK = Path(__file__).parent / "connect_four_positions.npz"
+N_POSITIONS = 1000
+UNKNOWN = -999  # a score not computed
+N_SHALLOW = {0: 1, 1: 4, 2: 4, 3: 4, 4: 4, 5: 5, 6: 6, 7: 8, 8: 10, 9: 12, 10: 16, 11: 20}  # positions by ply
+
+
+def mirrored_stones(stones: int) -> int:
+    """Return the mirror image of a bitboard."""
+    columns = [(stones >> (7 * column)) & 127 for column in range(WIDTH)]
+    return sum(column << (7 * (WIDTH - 1 - i)) for i, column in enumerate(columns))
+
+
+def load_positions() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the committed positions.
+
+    :return: states int64 [1000, 4]; the value of every move, int16 [1000, 7] (1, 0, −1, ILLEGAL); its score, int16 [1000, 7]
+        (UNKNOWN in the whole row where it was not computed)
+    """
+    with np.load(BOOK) as data:
+        return data["states"].astype(np.int64), data["values"].astype(np.int16), data["scores"].astype(np.int16)
+
+
+@lru_cache(maxsize=1)
+def load_book() -> dict[tuple[int, int], dict[str, np.ndarray]]:
+    """Return (own stones, other's stones) -> values, and where known scores, of the moves; mirror images included."""
+    book: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+    for state, values, scores in zip(*load_positions(), strict=True):
+        known = {"values": values} if scores.max() == UNKNOWN else {"values": values, "scores": scores}
+        own, other = int(state[OWN]), int(state[OTHER])
+        book[own, other] = known
+        book.setdefault((mirrored_stones(own), mirrored_stones(other)), {name: row[::-1] for name, row in known.items()})
+    return book
+
+
+def random_positions(ply: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw up to n distinct unfinished positions (none the mirror image of another) by random play of ``ply`` moves."""
+    game = ConnectFour()
+    found: dict[tuple[int, int], np.ndarray] = {}
+    for _ in range(200):
+        states = game.initial(max(4 * n, 64))
+        for _ in range(ply):
+            states, _, _ = game.step(states, uniform_choice(rng, game.legal(states)))
+            states = states[states[:, OVER] == 0]
+        for state in states:
+            own, other = int(state[OWN]), int(state[OTHER])
+            if (mirrored_stones(own), mirrored_stones(other)) not in found:
+                found[own, other] = state
+        if len(found) >= n:
+            break
+    rows = list(found.values())[:n]
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def make_positions(minutes: float, seed: int = 0, table_bits: int = 26) -> dict[str, np.ndarray]:
+    """Draw and solve the positions, deepest first; shallow ones that the time does not allow are replaced by deep ones.
+
+    :param minutes: when to stop with shallow positions
+    :param seed: of the random play
+    :param table_bits: of the solver's table (26: 512 MiB)
+    :return: the arrays of the file
+    """
+    from .connect_four_solver import ConnectFourSolver
+
+    rng, solver, stop = np.random.default_rng(seed), ConnectFourSolver(table_bits, book=False), time.time() + 60 * minutes
+    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for ply in range(11, -1, -1):
+        for state in random_positions(ply, N_SHALLOW[ply], rng):
+            if time.time() > stop:
+                break
+            began = time.time()
+            scores = solver.move_scores(state[None])[0] if ply >= 8 else np.full(WIDTH, UNKNOWN, np.int16)
+            values = _sign(scores) if ply >= 8 else solver.move_values(state[None])[0]
+            rows.append((state, values, scores))
+            print(f"ply {ply}: values {values.tolist()} in {time.time() - began:.1f} s", flush=True)
+    for ply in range(12, CELLS):
+        n = (N_POSITIONS - len(rows)) // (CELLS - ply)  # what is left, spread evenly
+        states = random_positions(ply, 3 * n, rng)
+        scores = solver.move_scores(states)
+        values = _sign(scores)
+        errs = (optimal_moves(values) != (values != ILLEGAL)).any(axis=1)
+        order = np.concatenate([np.flatnonzero(errs)[: 3 * n // 4], np.flatnonzero(~errs), np.flatnonzero(errs)[3 * n // 4 :]])
+        rows += [(states[i], values[i], scores[i]) for i in order[:n]]
+        print(f"ply {ply}: {n} positions, {errs.mean():.2f} of those drawn leave room to err", flush=True)
+    rows.sort(key=lambda row: int(row[0][PLY]))
+    names: dict[str, Any] = {"states": np.int64, "values": np.int16, "scores": np.int16}
+    return {name: np.array([row[i] for row in rows], kind) for i, (name, kind) in enumerate(names.items())}
+
+
+def _sign(scores: np.ndarray) -> np.ndarray:
+    return np.where(scores == ILLEGAL, ILLEGAL, np.sign(scores)).astype(np.int16)
+
+
+def main() -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description="Draw and solve the committed Connect Four positions.")
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    arrays = make_positions(arguments.minutes, arguments.seed)
+    np.savez_compressed(arguments.path, states=arrays["states"], values=arrays["values"], scores=arrays["scores"])
+
+
+if __name__ == "__main__":
+    main()
