@@ -11,7 +11,6 @@ import argparse
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,13 +30,14 @@ def mirrored_stones(stones: int) -> int:
     return sum(column << (7 * (WIDTH - 1 - i)) for i, column in enumerate(columns))
 
 
-def load_positions() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def load_positions(path: Path = BOOK) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the committed positions.
 
+    :param path: of the file (default: the committed one)
     :return: states int64 [1000, 4]; the value of every move, int16 [1000, 7] (1, 0, −1, ILLEGAL); its score, int16 [1000, 7]
         (UNKNOWN in the whole row where it was not computed)
     """
-    with np.load(BOOK) as data:
+    with np.load(path) as data:
         return data["states"].astype(np.int64), data["values"].astype(np.int16), data["scores"].astype(np.int16)
 
 
@@ -72,39 +72,59 @@ def random_positions(ply: int, n: int, rng: np.random.Generator) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
-def make_positions(minutes: float, seed: int = 0, table_bits: int = 26) -> dict[str, np.ndarray]:
-    """Draw and solve the positions, deepest first; shallow ones that the time does not allow are replaced by deep ones.
+def make_positions(path: Path, minutes: float, seed: int = 0, table_bits: int = 26) -> None:
+    """Draw and solve the positions and write them; what the file already holds of shallow positions is kept.
 
-    :param minutes: when to stop with shallow positions
+    Shallow positions come first, one of every depth from the deepest up, then more of them while the time lasts; the file is
+    written after each, so that an interrupted run is continued by the next. Deep ones fill the rest.
+
+    :param path: of the file
+    :param minutes: when to stop with shallow positions; the empty board alone takes about a quarter of an hour
     :param seed: of the random play
     :param table_bits: of the solver's table (26: 512 MiB)
-    :return: the arrays of the file
     """
     from .connect_four_solver import ConnectFourSolver
 
     rng, solver, stop = np.random.default_rng(seed), ConnectFourSolver(table_bits, book=False), time.time() + 60 * minutes
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for ply in range(11, -1, -1):
-        for state in random_positions(ply, N_SHALLOW[ply], rng):
-            if time.time() > stop:
-                break
-            began = time.time()
-            scores = solver.move_scores(state[None])[0] if ply >= 8 else np.full(WIDTH, UNKNOWN, np.int16)
-            values = _sign(scores) if ply >= 8 else solver.move_values(state[None])[0]
-            rows.append((state, values, scores))
-            print(f"ply {ply}: values {values.tolist()} in {time.time() - began:.1f} s", flush=True)
+    if path.exists():
+        kept = load_positions(path)
+        rows = [row for row in zip(*kept, strict=True) if row[0][PLY] < 12]
+    solved = {(int(row[0][OWN]), int(row[0][OTHER])) for row in rows}
+    drawn = {ply: random_positions(ply, n, rng) for ply, n in N_SHALLOW.items()}
+    order = [
+        (ply, i) for first in (True, False) for ply in range(11, -1, -1) for i in range(len(drawn[ply])) if (i == 0) == first
+    ]
+    for ply, i in order:
+        state = drawn[ply][i]
+        if (int(state[OWN]), int(state[OTHER])) in solved:
+            continue
+        if time.time() > stop:
+            break
+        began = time.time()
+        scores = solver.move_scores(state[None])[0] if ply >= 8 else np.full(WIDTH, UNKNOWN, np.int16)
+        values = _sign(scores) if ply >= 8 else solver.move_values(state[None])[0]
+        rows.append((state, values, scores))
+        _write(path, rows)
+        print(f"ply {ply}: values {values.tolist()} in {time.time() - began:.1f} s", flush=True)
     for ply in range(12, CELLS):
         n = (N_POSITIONS - len(rows)) // (CELLS - ply)  # what is left, spread evenly
         states = random_positions(ply, 3 * n, rng)
         scores = solver.move_scores(states)
         values = _sign(scores)
         errs = (optimal_moves(values) != (values != ILLEGAL)).any(axis=1)
-        order = np.concatenate([np.flatnonzero(errs)[: 3 * n // 4], np.flatnonzero(~errs), np.flatnonzero(errs)[3 * n // 4 :]])
-        rows += [(states[i], values[i], scores[i]) for i in order[:n]]
+        order_of = np.concatenate(
+            [np.flatnonzero(errs)[: 3 * n // 4], np.flatnonzero(~errs), np.flatnonzero(errs)[3 * n // 4 :]]
+        )
+        rows += [(states[i], values[i], scores[i]) for i in order_of[:n]]
         print(f"ply {ply}: {n} positions, {errs.mean():.2f} of those drawn leave room to err", flush=True)
-    rows.sort(key=lambda row: int(row[0][PLY]))
-    names: dict[str, Any] = {"states": np.int64, "values": np.int16, "scores": np.int16}
-    return {name: np.array([row[i] for row in rows], kind) for i, (name, kind) in enumerate(names.items())}
+    _write(path, rows)
+
+
+def _write(path: Path, rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+    rows = sorted(rows, key=lambda row: int(row[0][PLY]))
+    states, values, scores = (np.array([row[i] for row in rows]) for i in range(3))
+    np.savez_compressed(path, states=states.astype(np.int64), values=values.astype(np.int16), scores=scores.astype(np.int16))
 
 
 def _sign(scores: np.ndarray) -> np.ndarray:
@@ -118,8 +138,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    arrays = make_positions(arguments.minutes, arguments.seed)
-    np.savez_compressed(arguments.path, states=arrays["states"], values=arrays["values"], scores=arrays["scores"])
+    make_positions(arguments.path, arguments.minutes, arguments.seed)
 
 
 if __name__ == "__main__":

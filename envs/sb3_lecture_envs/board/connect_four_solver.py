@@ -117,7 +117,8 @@ def _known_cutoff(other: int, occupied: int, ply: int, beta: int, moves: np.ndar
     return MIN_SCORE - 1
 
 
-@njit(cache=True)
+# one signature, fixed: numba 0.68 loads a recursion through several from its cache as a call to nowhere
+@njit("int64(int64, int64, int64, int64, int64, int64[::1], int64[:, ::1])", cache=True)
 def _negamax(own: int, occupied: int, ply: int, alpha: int, beta: int, table: np.ndarray, scratch: np.ndarray) -> int:
     """Return a bound of the score that is exact inside (alpha, beta); the side to move has no win at once."""
     other = own ^ occupied
