@@ -1,0 +1,342 @@
+"""The commands: ``sb3-lecture train | enjoy | plot``; ``scripts/*.py`` call them too.
+
+What the user can put right raises a UserError anywhere below, and ``main`` prints it as one line with exit code 2. Anything
+else is a bug and keeps its traceback.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sb3_lecture.zoo.errors import UserError, nearest
+from sb3_lecture.zoo.seams import replaced
+
+if TYPE_CHECKING:
+    pass
+
+USAGE = """usage: sb3-lecture COMMAND [OPTIONS]
+
+commands:
+  train   train an agent:          sb3-lecture train --algo dqn
+  enjoy   watch the trained agent: sb3-lecture enjoy --algo dqn
+  plot    draw learning curves:    sb3-lecture plot logs/dqn/Lecture-Maze-v0_1
+
+sb3-lecture COMMAND --help lists a command's options.
+"""
+DEFAULT_LOG_FOLDER = "logs"
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    :param argv: the command and its options; None: those of the process
+    :return: the exit code: 0, 2 if the user has something to put right, 130 after Ctrl-C
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    name, *rest = arguments
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"unknown command {name!r}{nearest(name, COMMANDS)}; commands: {', '.join(COMMANDS)}")
+        return COMMANDS[name](rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted; nothing was saved.", file=sys.stderr)
+        return INTERRUPTED
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are UserErrors, one line each."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments; an unknown option gets the nearest right name."""
+        wrong = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+        hint = nearest(wrong.split("=")[0], self._option_string_actions) if wrong.startswith("-") else ""
+        raise UserError(f"{message}{hint}")
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+
+
+def train(argv: Sequence[str]) -> int:
+    """Train an agent with rl_zoo3's own command, our manager, and our parser's defaults."""
+    _import_worlds()
+    import rl_zoo3.train as zoo_train
+
+    from sb3_lecture.zoo.manager import LectureExperimentManager
+
+    managers: list[LectureExperimentManager] = []
+
+    def build(*args: Any, **kwargs: Any) -> LectureExperimentManager:
+        managers.append(LectureExperimentManager(*args, **kwargs))
+        return managers[0]
+
+    parser = types.SimpleNamespace(**{**vars(argparse), "ArgumentParser": lambda: _train_parser(argv)})
+    with replaced(zoo_train, argparse=parser, ExperimentManager=build):
+        zoo_train.train()
+    manager = managers[0]
+    if manager.model is None:  # -optimize, which trains no model to keep
+        return 0
+    from sb3_lecture.zoo import report
+
+    report.finish(manager, manager.model, _command("enjoy"))
+    return INTERRUPTED if manager.interrupted else 0
+
+
+def _train_parser(argv: Sequence[str]) -> "TrainParser":
+    return TrainParser(argv, prog=_command("train"), description="Train an agent. All options are rl_zoo3's, and these ours.")
+
+
+class TrainParser(Parser):
+    """rl_zoo3 fills this parser with its own options; ``parse_args`` adds ours and works out what was left open.
+
+    :param argv: the arguments to parse
+    """
+
+    def __init__(self, argv: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._argv = list(argv)
+
+    def add_argument(self, *names: Any, **kwargs: Any) -> argparse.Action:
+        """Add an option; ours differ in a default or a check."""
+        if "--algo" in names:
+            kwargs.update(choices=None, help="the algorithm, default ppo: " + ", ".join(_algorithm_names()))
+        if "--env" in names:
+            kwargs.update(default=None, help="env id, or module:id; default: the first entry of zoo_configs/<algo>.yml")
+        if "--eval-freq" in names:
+            kwargs.update(default=None, help="evaluate every n steps (negative: never); default: 20 times a run")
+        if "--verbose" in names:
+            kwargs.update(default=0, help="0: progress and results, 1: SB3's tables too, 2: tracebacks of setup errors too")
+        if "--progress" in names:
+            kwargs.update(default=None, help="show a progress bar; default: where the output is a terminal")
+        if isinstance(kwargs.get("action"), type) and kwargs["action"].__name__ == "StoreDict":
+            kwargs["action"] = _user_dict(kwargs["action"])
+        return super().add_argument(*names, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse the arguments and complete them.
+
+        :raises UserError: if one is wrong
+        """
+        super().add_argument("--no-progress", dest="progress", action="store_false", default=None, help="show no progress bar")
+        parsed = super().parse_args(self._argv if args is None else args, namespace)
+        complete(parsed)
+        return parsed
+
+
+def _user_dict(store_dict: type[argparse.Action]) -> type[argparse.Action]:
+    """Let rl_zoo3's ``key:value`` option, whose values it evaluates as Python, refuse a wrong value in one line."""
+
+    class UserDict(store_dict):  # type: ignore[misc, valid-type]
+        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+            try:
+                super().__call__(parser, namespace, values, option_string)
+            except Exception as error:  # the user's own expression failed, in whatever way
+                parser.error(
+                    f"{option_string} {' '.join(values)}: {error}; "
+                    "write name:value with a Python value, text in quotes: learning_rate:0.01 policy:\"'MlpPolicy'\""
+                )
+
+    return UserDict
+
+
+def complete(args: argparse.Namespace) -> None:
+    """Check rl_zoo3's arguments and fill in what was left open: the config, the environment, the progress bar.
+
+    :param args: what rl_zoo3's parser returned; changed in place
+    :raises UserError: if an argument is wrong
+    """
+    from sb3_lecture.zoo import configs, registry
+
+    registry.target(args.algo)
+    for package in args.gym_packages:
+        _import_package(package, "--gym-packages")
+    conf_file = str(configs.config_path(args.algo)) if args.conf_file is None else args.conf_file
+    entries = configs.read_entries(conf_file) if conf_file.endswith((".yml", ".yaml")) else None
+    if args.env is None:
+        if entries is None:
+            raise UserError("give --env: only a YAML config has a first entry to default to")
+        args.env = str(next(iter(entries)))
+    args.env = resolve_env(args.env, entries)
+    if entries is not None:
+        from rl_zoo3.exp_manager import ExperimentManager
+
+        configs.entry_key(entries, args.env, ExperimentManager.is_atari(args.env), conf_file)
+    elif conf_file.endswith(".py") and not Path(conf_file).is_file():
+        raise UserError(f"--conf-file {conf_file}: there is no such file")
+    elif not conf_file.endswith(".py"):
+        _import_package(conf_file, "--conf-file")
+    args.conf_file = conf_file
+    if args.progress is None:
+        args.progress = sys.stdout.isatty()
+    _check_extras(args)
+    if args.optimize_hyperparameters:
+        from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+
+        HYPERPARAMS_SAMPLER[args.algo] = registry.search_space(args.algo)
+    registry.fill_rl_zoo3([args.algo])
+
+
+def _check_extras(args: argparse.Namespace) -> None:
+    if args.trained_agent and not (args.trained_agent.endswith(".zip") and os.path.isfile(args.trained_agent)):
+        raise UserError(f"--trained-agent {args.trained_agent}: there is no such .zip file")
+    for wanted, package, option, install in (
+        (args.track, "wandb", "--track", "wandb"),
+        (args.tensorboard_log, "tensorboard", "--tensorboard-log", "'sb3-lecture[tensorboard]'"),
+    ):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise UserError(f"{option} needs {package}: pip install {install}")
+
+
+def resolve_env(name: str, entries: dict[str, Any] | None = None) -> str:
+    """Turn ``--env`` into a registered id; ``module:id`` imports the module first.
+
+    :param name: what the user gave
+    :param entries: the config's entries; names among them are worth suggesting too
+    :raises UserError: if no such env is registered
+    """
+    import gymnasium as gym
+
+    if ":" in name:
+        module, name = name.split(":", 1)
+        _import_package(module, "--env")
+    if name in gym.registry:
+        return name
+    if name == "atari":
+        raise UserError("'atari' is the config entry of all Atari games; name a game: --env ALE/Breakout-v5")
+    if name.startswith("ALE/") and "ALE/Breakout-v5" not in gym.registry:
+        raise UserError(f"the env {name!r} needs ale-py: pip install 'sb3-lecture[atari]'")
+    known = [*(key for key in entries or {} if key in gym.registry), *gym.registry]
+    raise UserError(f"unknown env {name!r}{nearest(name, known)}")
+
+
+def _import_worlds() -> None:
+    """Register our worlds."""
+    import sb3_lecture_envs
+
+    sb3_lecture_envs.register_envs()
+
+
+def _import_package(name: str, option: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"{option} {name}: cannot import it: {error}") from error
+
+
+def _algorithm_names() -> list[str]:
+    from sb3_lecture.zoo.registry import algorithms
+
+    return list(algorithms())
+
+
+# --- enjoy -----------------------------------------------------------------------------------------------------------
+
+
+def enjoy_parser() -> Parser:
+    """Build the parser of ``enjoy``; options that rl_zoo3's enjoy has too keep its names."""
+    parser = Parser(prog=_command("enjoy"), description="Watch a trained agent.")
+    parser.add_argument("--algo", help="the algorithm; default: the one trained last")
+    parser.add_argument("--env", help="environment id; default: the one trained last")
+    parser.add_argument("-f", "--folder", "--log-folder", default=DEFAULT_LOG_FOLDER, help="log folder, default logs")
+    parser.add_argument("--exp-id", type=int, default=0, help="the run's number; default: the newest")
+    parser.add_argument("--n-episodes", type=int, default=5, help="episodes to play, default 5")
+    parser.add_argument("-n", "--n-timesteps", type=int, help="stop after n steps in all; default: never")
+    parser.add_argument("--load-best", action="store_true", help="the model that evaluated best, not the last one")
+    parser.add_argument("--load-checkpoint", type=int, metavar="STEPS", help="the checkpoint at that step (--save-freq)")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--deterministic", action="store_true", help="the best action (default, except for Atari games)")
+    choice.add_argument("--stochastic", action="store_true", help="actions drawn from the policy")
+    parser.add_argument("--seed", type=int, default=0, help="random seed, default 0")
+    parser.add_argument("--render", choices=("auto", "ansi", "human", "none"), default="auto", help="where to show it")
+    parser.add_argument("--no-render", dest="render", action="store_const", const="none", help="the same as --render none")
+    parser.add_argument("--video", metavar="FILE", help="write the episodes to FILE, .mp4 or .gif, instead of showing them")
+    parser.add_argument("--fps", type=float, help="pictures a second; default: the env's, in the terminal 4")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, …")
+    parser.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, which register envs")
+    parser.add_argument("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the env, on top of the run's")
+    parser.add_argument("--norm-reward", action="store_true", help="scale the rewards as VecNormalize did in training")
+    return parser
+
+
+def enjoy(argv: Sequence[str]) -> int:
+    """Show episodes of a trained agent and print the mean return."""
+    parser = enjoy_parser()
+    args = parser.parse_args(argv)
+    if args.n_episodes < 1:
+        parser.error(f"--n-episodes {args.n_episodes}: at least 1 is needed")
+    if args.fps is not None and not args.fps > 0:
+        parser.error(f"--fps {args.fps}: it must be positive")
+    _import_worlds()
+    from sb3_lecture.zoo import report
+
+    for package in args.gym_packages:
+        _import_package(package, "--gym-packages")
+    if args.algo is not None:
+        from sb3_lecture.zoo import registry
+
+        registry.target(args.algo)
+    if args.env is not None:
+        args.env = resolve_env(args.env)
+    if args.env_kwargs is not None:
+        from rl_zoo3.utils import StoreDict
+
+        _user_dict(StoreDict)(["--env-kwargs"], "env_kwargs")(parser, args, args.env_kwargs, "--env-kwargs")
+    return report.enjoy(args)
+
+
+# --- plot ------------------------------------------------------------------------------------------------------------
+
+
+def plot_parser() -> Parser:
+    """Build the parser of ``plot``."""
+    parser = Parser(
+        prog=_command("plot"),
+        description="Draw learning curves of runs (several of one algorithm and env: their mean and a 95 %% band), and the "
+        "value map of each grid world's run.",
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder that holds runs")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="the picture of the curves; default: learning_curve.png beside the runs"
+    )
+    parser.add_argument("--window", type=int, help="episodes in the rolling mean; default: 1 to 100, by the run's length")
+    parser.add_argument("--no-values", action="store_true", help="no value maps")
+    return parser
+
+
+def plot(argv: Sequence[str]) -> int:
+    """Draw pictures of runs."""
+    parser = plot_parser()
+    args = parser.parse_args(argv)
+    if args.window is not None and args.window < 1:
+        parser.error(f"--window {args.window}: at least 1 episode is needed")
+    _import_worlds()
+    from sb3_lecture.zoo import report
+
+    report.plot(args.runs, args.output, args.window, values=not args.no_values)
+    return 0
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _command(name: str) -> str:
+    """How the user calls a command: as the script beside the one running, or as the console command."""
+    script = Path(sys.argv[0])
+    if script.suffix == ".py" and script.stem in COMMANDS:
+        return f"python {script.with_name(f'{name}.py')}"
+    return f"sb3-lecture {name}"
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "enjoy": enjoy, "plot": plot}

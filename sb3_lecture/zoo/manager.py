@@ -1,0 +1,251 @@
+"""rl_zoo3's ExperimentManager, with our configs, worlds, exact grading and saving.
+
+Overrides and why:
+
+- ``read_hyperparameters`` names a wrong key before the algorithm sees it, and gives the evaluation env the config's
+  ``env_kwargs`` too (rl_zoo3 only does so for ``--env-kwargs``; an Atari agent would be evaluated on skipped skips).
+- ``create_log_folder`` takes a run number of its own even when several runs start at once.
+- ``create_envs`` steps our worlds by one compiled vector env where several are asked for.
+- ``create_callbacks`` evaluates MaskablePPO with its masks; ``setup_experiment`` adds the exact evaluation.
+- ``learn`` remembers Ctrl-C, which rl_zoo3 swallows; ``save_trained_model`` writes beside and renames.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from rl_zoo3 import exp_manager
+from rl_zoo3.exp_manager import ExperimentManager
+from rl_zoo3.utils import get_latest_run_id
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
+from sb3_contrib.common.maskable.utils import is_masking_supported
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import EvalCallback, ProgressBarCallback
+from stable_baselines3.common.monitor import Monitor, ResultsWriter
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, sync_envs_normalization
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.zoo import configs, registry
+from sb3_lecture.zoo.errors import UserError, first_line
+from sb3_lecture.zoo.grading import ExactCurve, has_law
+from sb3_lecture.zoo.seams import replaced
+
+#: evaluations in a run where --eval-freq does not say; rl_zoo3's 25,000 steps is more than many of our runs last
+N_EVALUATIONS = 20
+MAX_EVAL_FREQ = 25_000
+
+
+class LectureExperimentManager(ExperimentManager):
+    """Prepare, run and save one training run; arguments are ExperimentManager's.
+
+    :ivar interrupted: whether Ctrl-C ended the training
+    :ivar model: the trained model, once ``learn`` has begun
+    """
+
+    interrupted = False
+    model: BaseAlgorithm | None = None
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read the env's entry and check its names.
+
+        :raises UserError: if the config, the entry or one of its keys is wrong
+        """
+        if self.config.endswith((".yml", ".yaml")):
+            entries = configs.read_entries(self.config)
+            key = configs.entry_key(entries, self.env_name.gym_id, self._is_atari, self.config)
+            configs.check_hyperparameters(self.algo, entries[key], f"{self.config}, entry {key!r}")
+        configs.check_hyperparameters(self.algo, self.custom_hyperparams or {}, "--hyperparams")
+        hyperparams, saved = super().read_hyperparameters()
+        configs.check_hyperparameters(self.algo, hyperparams, self.config)
+        for name in ("policy", *(() if self.n_timesteps > 0 else ("n_timesteps",))):
+            if hyperparams.get(name) is None:
+                raise UserError(f"{self.config}: the entry for {self.env_name.gym_id!r} lacks {name!r}")
+        hyperparams.setdefault("n_timesteps", self.n_timesteps)  # rl_zoo3 deletes the key, present or not
+        if self._eval_env_kwargs_args is None:
+            self.eval_env_kwargs = hyperparams.get("env_kwargs") or self.env_kwargs
+        if self.eval_freq is None:
+            n_timesteps = self.n_timesteps if self.n_timesteps > 0 else int(hyperparams["n_timesteps"])
+            self.eval_freq = min(MAX_EVAL_FREQ, max(1, n_timesteps // N_EVALUATIONS))
+        return hyperparams, saved
+
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+        """Build the envs, the callbacks and the model.
+
+        :raises UserError: if the env or the algorithm refuses its arguments (``--verbose 2`` shows where)
+        """
+        try:
+            results = super().setup_experiment()
+        except (ValueError, TypeError, AssertionError, gym.error.Error) as error:
+            self._remove_log_folder()
+            if self.verbose >= 2:
+                raise
+            raise UserError(f"{self.algo} on {self.env_name.gym_id}: {first_line(error)} (--verbose 2 shows where)") from error
+        except BaseException:
+            self._remove_log_folder()
+            raise
+        if results is None:
+            return None
+        model, saved = results
+        env = model.get_env()
+        if isinstance(model, MaskablePPO) and env is not None and not is_masking_supported(env):
+            self._remove_log_folder()
+            raise UserError(f"{self.algo} needs an env with action_masks(), {self.env_name.gym_id} has none; use ppo")
+        if env is not None and has_law(env):
+            curve = ExactCurve.if_possible(model, env, self.save_path, max(1, self.n_timesteps // 50))
+            self.callbacks += [] if curve is None else [curve]
+        return model, saved
+
+    def create_log_folder(self) -> None:
+        """Make the run's folder, under the next number that nobody has taken."""
+        while True:
+            try:
+                os.makedirs(self.save_path)
+                break
+            except FileExistsError:
+                number = get_latest_run_id(self.log_path, self.env_name) + 1
+                self.save_path = os.path.join(self.log_path, f"{self.env_name}_{number}")
+        self.params_path = f"{self.save_path}/{self.env_name}"
+        super().create_log_folder()
+
+    def _remove_log_folder(self) -> None:
+        if Path(self.params_path).is_dir():  # made by this run: makedirs would have refused another's
+            shutil.rmtree(self.save_path)
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """Create the envs; several of ours, without env wrappers, become one compiled vector env."""
+        vector_entry_point = gym.spec(self.env_name.gym_id).vector_entry_point
+        native = (
+            n_envs > 1
+            and str(vector_entry_point).startswith("sb3_lecture_envs.")
+            and self.env_wrapper is None
+            and self.vec_env_class is DummyVecEnv
+            and not self.monitor_kwargs
+        )
+        if not native:
+            return super().create_envs(n_envs, eval_env, no_log)
+        with replaced(exp_manager, make_vec_env=self._make_native_vec_env):
+            return super().create_envs(n_envs, eval_env, no_log)
+
+    def _make_native_vec_env(
+        self,
+        make_env: Callable[..., gym.Env],
+        n_envs: int,
+        seed: int,
+        env_kwargs: dict[str, Any],
+        monitor_dir: str | None,
+        **_: Any,
+    ) -> VecEnv:
+        """Stand in for SB3's make_vec_env, with its arguments."""
+        env = make_native_vec_env(self.env_name.gym_id, n_envs=n_envs, seed=seed, env_kwargs=env_kwargs)
+        return env if monitor_dir is None else EpisodeWriter(env, os.path.join(monitor_dir, Monitor.EXT))
+
+    def create_callbacks(self) -> None:
+        """Create rl_zoo3's callbacks; MaskablePPO's evaluation gets its masks."""
+        super().create_callbacks()
+        maskable = issubclass(registry.algorithm(self.algo), MaskablePPO)
+        for i, callback in enumerate(self.callbacks):
+            if type(callback) is ProgressBarCallback:
+                self.callbacks[i] = ProgressBar()
+            elif type(callback) is EvalCallback and maskable:
+                self.callbacks[i] = MaskableEvalCallback(
+                    callback.eval_env,
+                    callback_on_new_best=callback.callback_on_new_best,
+                    n_eval_episodes=callback.n_eval_episodes,
+                    eval_freq=callback.eval_freq,
+                    log_path=self.save_path,
+                    best_model_save_path=callback.best_model_save_path,
+                    deterministic=callback.deterministic,
+                    use_masking=is_masking_supported(callback.eval_env),
+                )
+
+    def learn(self, model: BaseAlgorithm) -> None:
+        """Train; Ctrl-C ends the training, not the program."""
+        self.model = model
+
+        def learn(*args: Any, **kwargs: Any) -> None:
+            try:
+                model.learn(*args, **kwargs)
+            except KeyboardInterrupt:
+                self.interrupted = True
+
+        # all that super().learn touches of a model, with a learn that remembers the interrupt
+        super().learn(SimpleNamespace(learn=learn, policy=model.policy, env=model.env))  # type: ignore[arg-type]
+        if self.interrupted:
+            print(f"Interrupted after {model.num_timesteps} of {self.n_timesteps} steps; saving the model as it is.")
+
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        """Save the model, and where asked its replay buffer and VecNormalize's statistics.
+
+        Each file is written beside its place and renamed, so that a second Ctrl-C leaves no half file.
+        """
+        beside = os.path.join(self.save_path, f".saving-{os.getpid()}")
+        os.makedirs(beside, exist_ok=True)
+        try:
+            _save(model.save, beside, os.path.join(self.save_path, f"{self.env_name}.zip"))
+            if self.save_replay_buffer and hasattr(model, "save_replay_buffer"):
+                _save(model.save_replay_buffer, beside, os.path.join(self.save_path, "replay_buffer.pkl"))
+            statistics = model.get_vec_normalize_env()
+            if statistics is not None:
+                _save(statistics.save, beside, os.path.join(self.params_path, "vecnormalize.pkl"))
+        finally:
+            shutil.rmtree(beside)
+        print(f"Saved the model: {os.path.join(self.save_path, f'{self.env_name}.zip')}")
+
+    def create_test_env(self, model: BaseAlgorithm) -> VecEnv:
+        """Create one env as in training, with the model's normalisation, that logs nothing."""
+        env = self.create_envs(1, eval_env=True, no_log=True)
+        if model.get_vec_normalize_env() is not None:
+            training_env = model.get_env()
+            assert training_env is not None
+            sync_envs_normalization(training_env, env)
+        return env
+
+
+class EpisodeWriter(VecEnvWrapper):
+    """Write the episodes of a VecEnv, which counts them itself, to a file of Monitor's form.
+
+    :param venv: the VecEnv; ``infos[i]["episode"]`` tells of each episode that ended
+    :param path: the file, ``monitor.csv``
+    """
+
+    def __init__(self, venv: VecEnv, path: str) -> None:
+        super().__init__(venv)
+        self._writer = ResultsWriter(path, header={"t_start": time.time(), "env_id": "None"})
+
+    def reset(self) -> VecEnvObs:
+        """Reset all envs."""
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step all envs and write down what ended."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for i in np.flatnonzero(dones):
+            self._writer.write_row({key: infos[i]["episode"][key] for key in ("r", "l", "t")})
+        return observations, rewards, dones, infos
+
+    def close(self) -> None:
+        """Close the envs and the file."""
+        self._writer.close()
+        super().close()
+
+
+class ProgressBar(ProgressBarCallback):
+    """SB3's progress bar, which may also end where it never began (Ctrl-C while the envs start)."""
+
+    def _on_training_end(self) -> None:
+        if hasattr(self, "pbar"):
+            super()._on_training_end()
+
+
+def _save(save: Callable[[str], Any], beside: str, path: str) -> None:
+    temporary = os.path.join(beside, os.path.basename(path))
+    save(temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,294 @@
+"""Pictures of runs: learning curves (several seeds: mean and 95 % band) and the value map of a grid world.
+
+Matplotlib is imported where a picture is drawn, and draws to files only (Agg), whatever backend the machine has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sb3_lecture.zoo.errors import UserError
+from sb3_lecture.zoo.runs import Run, read_episodes, read_evaluations, read_exact
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from sb3_lecture_envs.grid import GridLayout
+
+#: Okabe and Ito's palette, told apart by colour-blind readers too; its yellow is too pale for lines
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GRID_POINTS = 300
+#: direction of each arrow sign, x to the right and y down
+_DIRECTIONS = {"↑": (0, -1), "→": (1, 0), "↓": (0, 1), "←": (-1, 0)}
+
+
+def t_quantile(degrees: int) -> float:
+    """Return the 97.5 % quantile of Student's t, half the width of a 95 % interval in standard errors.
+
+    With t = √ν tan θ the density is proportional to cos^(ν−1) θ, which is summed on a fine grid.
+
+    :param degrees: degrees of freedom ν, at least 1
+    """
+    theta = np.linspace(0.0, np.pi / 2, 200_001)
+    mass = np.cumsum(np.cos((theta[1:] + theta[:-1]) / 2) ** (degrees - 1))
+    return float(np.sqrt(degrees) * np.tan(np.interp(0.95 * mass[-1], mass, theta[1:])))
+
+
+def mean_and_band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Average curves over seeds.
+
+    :param curves: (x, y) of each seed, x increasing
+    :return: x, mean and half the width of the 95 % t-interval, all [points]; over the range that all curves cover; the
+        width is 0 for a single curve
+    """
+    low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    if len(curves) == 1:
+        return curves[0][0], curves[0][1], np.zeros(len(curves[0][1]))
+    grid = np.linspace(min(low, high), high, GRID_POINTS)
+    values = np.array([np.interp(grid, x, y) for x, y in curves])  # [seeds, points]
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(curves))
+    return grid, values.mean(axis=0), t_quantile(len(curves) - 1) * error
+
+
+def rolling_mean(y: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the last ``window`` values, fewer at the start; float [n] → [n]."""
+    total = np.concatenate([[0.0], np.cumsum(y)])
+    end = np.arange(1, len(y) + 1)
+    start = np.maximum(end - window, 0)
+    return (total[end] - total[start]) / (end - start)
+
+
+@dataclass
+class _Group:
+    """The runs of one algorithm on one environment: one line of the picture."""
+
+    label: str
+    runs: list[Run]
+    colour: str
+
+
+def _groups(runs: Sequence[Run]) -> list[_Group]:
+    table: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        table.setdefault((run.algo, run.env_id), []).append(run)
+    one_env = len({env for _, env in table}) == 1
+    groups = []
+    for i, ((algo, env), members) in enumerate(table.items()):
+        name = algo if one_env else f"{algo}, {env}"
+        label = name if len(members) == 1 else f"{name} ({len(members)} runs)"
+        groups.append(_Group(label, members, COLOURS[i % len(COLOURS)]))
+    return groups
+
+
+def learning_curve(runs: Sequence[Run], window: int | None = None) -> "Figure":
+    """Draw the learning curves of runs; runs of one algorithm on one environment are averaged.
+
+    Left: the return of the training episodes, a mean over the last ``window`` of each run, or the evaluations where no
+    episode was written. Right, where the environment's law is known: the exact value of the policy, the optimum dashed.
+
+    :param runs: the runs
+    :param window: episodes in the rolling mean; None: a twentieth of the shortest run's, at most 100
+    :raises UserError: if no run has an episode or an evaluation yet
+    """
+    from matplotlib.figure import Figure
+
+    groups = _groups(runs)
+    episodes = {run.path: read_episodes(run) for run in runs}
+    evaluations = {run.path: read_evaluations(run) for run in runs}
+    exact = {run.path: curve for run in runs if (curve := read_exact(run))}
+    if not exact and not any(len(x) for x, _ in [*episodes.values(), *evaluations.values()]):
+        raise UserError(f"no episode has ended yet in {', '.join(str(run.path) for run in runs)}: there is nothing to draw")
+    if window is None:
+        counts = [len(x) for x, _ in episodes.values() if len(x)]
+        window = int(np.clip(min(counts, default=1) // 20, 1, 100))
+
+    figure = Figure(figsize=(11.0, 4.2) if exact else (6.8, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2 if exact else 1, squeeze=False)[0]
+    _draw_returns(axes[0], groups, episodes, evaluations, window)
+    if exact:
+        _draw_exact(axes[1], groups, exact)
+    envs = sorted({run.env_id for run in runs})
+    title = envs[0] if len(envs) == 1 else ""
+    if len(groups) == 1:
+        seeds = [run.seed for run in runs if run.seed is not None]
+        detail = f"seed {seeds[0]}" if len(seeds) == 1 == len(runs) else f"{len(runs)} runs"
+        title = f"{groups[0].runs[0].algo} on {title}, {detail}"
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_returns(
+    ax: "Axes",
+    groups: list[_Group],
+    episodes: dict[Path, tuple[np.ndarray, np.ndarray]],
+    evaluations: dict[Path, tuple[np.ndarray, np.ndarray]],
+    window: int,
+) -> None:
+    alone = len(groups) == 1
+    several = any(len(group.runs) > 1 for group in groups)
+    for group in groups:
+        curves = [(x, rolling_mean(y, window)) for x, y in (episodes[run.path] for run in group.runs) if len(x)]
+        tested = [curve for run in group.runs if len((curve := evaluations[run.path])[0])]
+        if alone and len(curves) == 1 and window > 1:
+            x, y = episodes[group.runs[0].path]
+            if len(x):
+                ax.plot(x, y, color=group.colour, alpha=0.25, linewidth=0.8, zorder=1)
+        if curves:
+            noun = "training episodes" if alone else group.label
+            mean = f", mean of {window}" if alone and window > 1 else ""
+            _line(ax, curves, group.colour, noun + mean)
+        if tested and (alone or not curves):
+            colour = COLOURS[1] if alone and curves else group.colour
+            _line(ax, tested, colour, "evaluation episodes" if alone else f"{group.label}, evaluated", marker="o")
+    ax.set_xlabel("Environment steps")
+    ax.set_ylabel("Return of an episode")
+    ax.set_title("Return" + ("; band: 95 % t-interval of the mean" if several else ""), fontsize="medium")
+    _finish(ax)
+
+
+def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np.ndarray]]) -> None:
+    optima: set[float] = set()
+    for group in groups:
+        tables = [exact[run.path] for run in group.runs if run.path in exact]
+        curves = []
+        for table in tables:
+            finite = np.isfinite(table["value"])
+            if finite.any():
+                curves.append((table["timesteps"][finite], table["value"][finite]))
+            optima.add(round(float(table["optimal_value"][-1]), 9))
+        if curves:
+            _line(ax, curves, group.colour, "greedy policy" if len(groups) == 1 else group.label)
+    for optimum in sorted(optima):
+        ax.axhline(optimum, color="black", linestyle="--", linewidth=1.2, label=f"optimum {optimum:.4g}")
+    ax.set_xlabel("Environment steps")
+    ax.set_ylabel("Discounted value from the start")
+    ax.set_title("Exact value of the greedy policy", fontsize="medium")
+    _finish(ax)
+
+
+def _line(ax: "Axes", curves: list[tuple[np.ndarray, np.ndarray]], colour: str, label: str, marker: str = "") -> None:
+    x, mean, half = mean_and_band(curves)
+    few = marker or ("o" if len(x) < 3 else "")
+    ax.plot(x, mean, color=colour, linewidth=1.8, marker=few if len(x) <= 40 else "", markersize=3.5, label=label, zorder=3)
+    if half.any():
+        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0, zorder=2)
+
+
+def _finish(ax: "Axes") -> None:
+    from matplotlib.ticker import EngFormatter
+
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.set_xlim(left=0)
+    ax.margins(y=0.08)
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=True, framealpha=0.85, edgecolor="none", fontsize="small")
+
+
+def value_map(
+    layout: "GridLayout",
+    panels: dict[str, np.ndarray],
+    actions: np.ndarray,
+    is_optimal: np.ndarray,
+    terminal: np.ndarray,
+    title: str = "",
+) -> "Figure":
+    """Draw values of a grid world's states as colours, and a policy as arrows.
+
+    :param layout: where the states lie
+    :param panels: caption → values, float [S]; one map each, on one colour scale (the first one's)
+    :param actions: the policy's action in each state, int [S]
+    :param is_optimal: whether that action is optimal, bool [S]
+    :param terminal: states that end the episode, bool [S]; they get their symbol instead of an arrow
+    :param title: the picture's title
+    """
+    from matplotlib.figure import Figure
+
+    first = next(iter(panels.values()))
+    shown = first[np.isfinite(first) & ~terminal]
+    low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    height, width = layout.height, layout.width
+    cell = float(np.clip(7.0 / max(height, width, 1), 0.09, 1.15))  # inches
+    size = (max(width * cell, 2.8) * len(panels) + 1.6, max(height * cell, 1.2) + 1.5)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    image = None
+    for ax, (caption, values) in zip(axes, panels.items(), strict=True):
+        image = _draw_map(ax, layout, values, terminal, (low, high), cell)
+        _draw_arrows(ax, layout, actions, is_optimal, terminal, cell)
+        ax.set_title(caption, fontsize="medium")
+    assert image is not None
+    figure.colorbar(image, ax=list(axes), label="Discounted value", shrink=0.85, pad=0.02)
+    note = "" if bool(is_optimal[~terminal].all()) else "; red arrows: not optimal"
+    figure.suptitle(f"{title}{note}")
+    return figure
+
+
+def _draw_map(
+    ax: "Axes", layout: "GridLayout", values: np.ndarray, terminal: np.ndarray, limits: tuple[float, float], cell: float
+) -> Any:
+    import matplotlib
+
+    colours = matplotlib.colormaps["cividis"].with_extremes(bad="#3b3b3b")
+    shown = np.where(terminal, np.nan, np.clip(values, *limits))  # −inf (the policy never ends) becomes the lowest colour
+    image = ax.imshow(layout.to_cells(shown), cmap=colours, vmin=limits[0], vmax=limits[1])
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if cell >= 0.3:  # lines between the cells
+        ax.set_xticks(np.arange(layout.width + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(layout.height + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color="white", linewidth=0.8)
+        ax.tick_params(which="minor", length=0)
+    names = {"G": ("#E69F00", "goal"), "P": ("#D55E00", "pit"), "T": ("#bdbdbd", "end")}
+    for state, (row, column) in enumerate(layout.cells):
+        if terminal[state]:
+            colour, name = names.get(str(layout.state_symbols[state]), ("#bdbdbd", str(layout.state_symbols[state])))
+            ax.add_patch(matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, linewidth=0))
+            if cell >= 0.45:
+                ax.text(column, row, name, ha="center", va="center", fontsize=min(10, 12 * cell))
+        elif cell >= 0.5:
+            dark = (shown[state] - limits[0]) / (limits[1] - limits[0]) < 0.55
+            text = f"{values[state]:.3g}" if np.isfinite(values[state]) else "−∞"
+            colour = "white" if dark else "black"
+            ax.text(column, row - 0.3, text, ha="center", va="center", fontsize=min(9, 10 * cell), color=colour)
+            if layout.state_symbols[state] == "S":
+                ax.text(column - 0.46, row + 0.46, "start", ha="left", va="bottom", fontsize=min(7, 8 * cell), color=colour)
+    return image
+
+
+def _draw_arrows(
+    ax: "Axes", layout: "GridLayout", actions: np.ndarray, is_optimal: np.ndarray, terminal: np.ndarray, cell: float
+) -> None:
+    steps = np.array([_DIRECTIONS.get(sign, (0, 0)) for sign in layout.actions], dtype=np.float64)  # [A, 2]
+    shift = 0.12 if cell >= 0.5 else 0.0  # below the number
+    for chosen, face, edge in ((is_optimal, "white", "black"), (~is_optimal, "#D55E00", "white")):
+        states = np.flatnonzero(chosen & ~terminal)
+        rows, columns = layout.cells[states].T
+        dx, dy = 0.55 * steps[actions[states]].T
+        ax.quiver(
+            columns, rows + shift, dx, dy, angles="xy", scale_units="xy", scale=1, pivot="mid", units="xy", width=0.1,
+            headwidth=3.2, headlength=2.6, headaxislength=2.6, color=face, edgecolor=edge, linewidth=min(0.8, 1.2 * cell),
+            zorder=4,
+        )  # fmt: skip
+
+
+def save(figure: "Figure", path: str | Path) -> Path:
+    """Write a picture; the format follows the file's ending (png, pdf, svg, …).
+
+    :raises UserError: if the ending is unknown or the folder does not exist
+    """
+    path = Path(path)
+    formats = sorted(figure.canvas.get_supported_filetypes())
+    if path.suffix.lstrip(".").lower() not in formats:
+        raise UserError(f"cannot write {path}: its ending must be one of {', '.join(formats)}")
+    if not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
+    figure.savefig(path, dpi=140)
+    return path

@@ -1,0 +1,179 @@
+"""Run folders: finding them and reading what stands in them.
+
+rl_zoo3 lays a run out as ``logs/<algo>/<env>_<number>/``: the model ``<env>.zip``, ``best_model.zip``, the episodes
+``*monitor.csv``, the evaluations ``evaluations.npz``, and in ``<env>/`` the hyperparameters and the command. Ours adds
+``exact.csv``, the exact value of the policy during training.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from huggingface_sb3 import EnvironmentName
+
+from sb3_lecture.zoo.errors import UserError, nearest
+
+EXACT_FILE = "exact.csv"
+EXACT_COLUMNS = ("timesteps", "value", "optimal_value", "regret", "optimal_actions")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder.
+
+    :param path: the folder, ``logs/dqn/Lecture-Maze-v0_1``
+    :param algo: the algorithm's name
+    :param env_id: the environment's id
+    :param seed: the seed; None where the folder does not say
+    """
+
+    path: Path
+    algo: str
+    env_id: str
+    seed: int | None = None
+
+    @property
+    def env_name(self) -> EnvironmentName:
+        """The environment's name as it stands in file names."""
+        return EnvironmentName(self.env_id)
+
+    @property
+    def number(self) -> int:
+        """The run's number, the end of the folder's name; 0 where it has none."""
+        match = re.search(r"_(\d+)(?:_[0-9a-f-]{36})?$", self.path.name)
+        return int(match[1]) if match else 0
+
+    @property
+    def params_path(self) -> Path:
+        """The folder of the hyperparameters and of VecNormalize's statistics."""
+        return self.path / self.env_name
+
+    @property
+    def model_path(self) -> Path:
+        """The trained model's file."""
+        return self.path / f"{self.env_name}.zip"
+
+    def saved_args(self) -> dict[str, Any]:
+        """Read the arguments of the command that made the run."""
+        return _read_args(self.params_path / "args.yml")
+
+
+def open_run(path: str | Path) -> Run:
+    """Read which algorithm and environment a folder belongs to.
+
+    :raises UserError: if the folder is no run of rl_zoo3's or ours
+    """
+    path = Path(path)
+    if not path.is_dir():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"there is no folder {path}{nearest(path.name, siblings)}")
+    found = sorted(path.glob("*/args.yml"))
+    if len(found) != 1:
+        raise UserError(f"{path} is no run's folder: it must hold one <env>/args.yml, as logs/<algo>/<env>_<number> does")
+    args = _read_args(found[0])
+    seed = args.get("seed")
+    return Run(path, str(args.get("algo", path.parent.name)), str(args["env"]), seed if isinstance(seed, int) else None)
+
+
+def find_runs(folder: str | Path, algo: str, env_id: str | None = None) -> list[Run]:
+    """List the runs of an algorithm, the newest first.
+
+    :param folder: the log folder
+    :param algo: the algorithm's name
+    :param env_id: only runs on this environment; None: on any
+    :raises UserError: if there is none
+    """
+    parent = Path(folder) / algo
+    runs = [open_run(args.parent.parent) for args in parent.glob("*/*/args.yml")]
+    if not runs:
+        raise UserError(f"{parent} holds no run; train one first: sb3-lecture train --algo {algo}")
+    chosen = [run for run in runs if env_id is None or run.env_name == EnvironmentName(env_id)]
+    if not chosen:
+        known = sorted({run.env_id for run in runs})
+        raise UserError(f"{parent} holds no run on {env_id!r}{nearest(str(env_id), known)}; runs exist on {', '.join(known)}")
+    return sorted(chosen, key=lambda run: ((run.params_path / "args.yml").stat().st_mtime, run.number), reverse=True)
+
+
+def find_run(folder: str | Path, algo: str, env_id: str | None = None, number: int = 0) -> Run:
+    """Find one run.
+
+    :param number: the run's number; 0: the newest that has a model
+    :raises UserError: if there is none
+    """
+    runs = find_runs(folder, algo, env_id)
+    if number == 0:
+        return next((run for run in runs if run.model_path.is_file()), runs[0])
+    for run in runs:
+        if run.number == number:
+            return run
+    known = ", ".join(str(run.number) for run in sorted(runs, key=lambda run: run.number))
+    raise UserError(f"{Path(folder) / algo} holds no run with the number {number}; numbers: {known}")
+
+
+def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Read the training episodes from Monitor's files.
+
+    :return: env steps taken when each episode ended, int [n]; its return, float [n]
+    """
+    rows: list[tuple[float, float, int]] = []  # (seconds, return, length)
+    for path in sorted(run.path.glob("*monitor.csv")):
+        with open(path, newline="", encoding="utf-8") as lines:
+            header = re.search(r'"t_start":\s*([0-9.e+]+)', next(lines, ""))
+            t_start = float(header[1]) if header else 0.0
+            for row in csv.DictReader(lines):
+                try:
+                    rows.append((t_start + float(row["t"]), float(row["r"]), int(float(row["l"]))))
+                except (TypeError, ValueError):  # the line being written right now
+                    continue
+    rows.sort(key=lambda row: row[0])
+    return np.cumsum([row[2] for row in rows], dtype=np.int64), np.array([row[1] for row in rows], dtype=np.float64)
+
+
+def read_evaluations(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Read EvalCallback's evaluations.
+
+    :return: env steps of each evaluation, int [n]; mean return, float [n]
+    """
+    path = run.path / "evaluations.npz"
+    if not path.is_file():
+        return np.zeros(0, dtype=np.int64), np.zeros(0)
+    with np.load(path) as data:
+        return data["timesteps"], data["results"].mean(axis=1)
+
+
+def read_exact(run: Run) -> dict[str, np.ndarray]:
+    """Read the exact values of the policy during training: column → float [n]; empty where there are none."""
+    path = run.path / EXACT_FILE
+    if not path.is_file():
+        return {}
+    with open(path, newline="", encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if all(row.get(name) for name in EXACT_COLUMNS)]
+    if not rows:
+        return {}
+    return {name: np.array([float(row[name]) for row in rows]) for name in EXACT_COLUMNS}
+
+
+class _ArgsLoader(yaml.SafeLoader):
+    """YAML without code: an OrderedDict becomes a dict, any other Python object None."""
+
+
+def _ordered_dict(loader: yaml.SafeLoader, node: Any) -> dict[str, Any]:
+    return dict(loader.construct_sequence(node, deep=True)[0])
+
+
+_ArgsLoader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _ordered_dict)
+_ArgsLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+
+
+def _read_args(path: Path) -> dict[str, Any]:
+    try:
+        args = yaml.load(path.read_text(encoding="utf-8"), Loader=_ArgsLoader)
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+    if not isinstance(args, dict) or "env" not in args:
+        raise UserError(f"{path} does not say which env the run was on")
+    return args

@@ -1,0 +1,142 @@
+"""The statistics of the pictures, and that each picture is drawn."""
+
+import numpy as np
+import pytest
+
+import sb3_lecture_envs.maze
+from sb3_lecture.zoo import plotting
+from sb3_lecture.zoo.errors import UserError
+from sb3_lecture.zoo.runs import EXACT_COLUMNS, Run, find_run, find_runs, open_run, read_episodes, read_exact
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [(1, 12.70620), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (1000, 1.96234)],
+)
+def test_t_quantiles_are_those_of_the_table(degrees, quantile):
+    assert plotting.t_quantile(degrees) == pytest.approx(quantile, rel=1e-4)
+
+
+def test_the_band_is_the_t_interval_of_the_mean():
+    x = np.array([0.0, 10.0])
+    curves = [(x, np.full(2, value)) for value in (1.0, 2.0, 3.0)]
+    grid, mean, half = plotting.mean_and_band(curves)
+    assert grid[0] == 0 and grid[-1] == 10
+    np.testing.assert_allclose(mean, 2.0)
+    np.testing.assert_allclose(half, 4.30265 / np.sqrt(3), rtol=1e-4)  # sd 1
+
+
+def test_curves_are_averaged_where_all_of_them_run():
+    grid, mean, _ = plotting.mean_and_band(
+        [(np.array([0.0, 8.0]), np.array([0.0, 8.0])), (np.array([2.0, 9.0]), np.array([2.0, 9.0]))]
+    )
+    assert (grid[0], grid[-1]) == (2, 8)
+    np.testing.assert_allclose(mean, grid)
+
+
+def test_the_rolling_mean_against_its_definition():
+    y = np.random.default_rng(0).normal(size=50)
+    slow = [y[max(0, i - 6) : i + 1].mean() for i in range(50)]
+    np.testing.assert_allclose(plotting.rolling_mean(y, 7), slow)
+
+
+def make_run(folder, number, episodes, algo="dqn", env="Lecture/Maze-v0", seed=0, exact=None):
+    """Write a run's folder as rl_zoo3 does; episodes are (return, length, seconds)."""
+    name = env.replace("/", "-")
+    path = folder / algo / f"{name}_{number}"
+    (path / name).mkdir(parents=True)
+    (path / name / "args.yml").write_text(
+        "!!python/object/apply:collections.OrderedDict\n"
+        f"- - - algo\n    - {algo}\n  - - env\n    - {env}\n  - - seed\n    - {seed}\n"
+    )
+    lines = ['#{"t_start": 1700000000.0, "env_id": "x"}', "r,l,t", *(f"{r},{n},{t}" for r, n, t in episodes)]
+    (path / "0.monitor.csv").write_text("\n".join(lines) + "\n")
+    if exact is not None:
+        rows = [",".join(EXACT_COLUMNS), *(",".join(map(str, row)) for row in exact)]
+        (path / "exact.csv").write_text("\n".join(rows) + "\n")
+    return open_run(path)
+
+
+def test_a_run_is_read_from_its_folder(tmp_path):
+    run = make_run(tmp_path, 3, [(1, 5, 0.1), (0, 7, 0.2)], seed=4, exact=[(0, 0.0, 0.9, 0.9, 0.5), (10, 0.9, 0.9, 0.0, 1.0)])
+    assert (run.algo, run.env_id, run.seed, run.number) == ("dqn", "Lecture/Maze-v0", 4, 3)
+    steps, returns = read_episodes(run)
+    np.testing.assert_array_equal(steps, [5, 12])
+    np.testing.assert_array_equal(returns, [1, 0])
+    assert read_exact(run)["regret"].tolist() == [0.9, 0.0]
+
+
+def test_episodes_of_several_envs_are_put_in_the_order_of_time(tmp_path):
+    run = make_run(tmp_path, 1, [(1, 5, 0.1), (3, 5, 0.3)])
+    (run.path / "1.monitor.csv").write_text('#{"t_start": 1700000000.0}\nr,l,t\n2,4,0.2\n4,broken')
+    steps, returns = read_episodes(run)
+    np.testing.assert_array_equal(returns, [1, 2, 3])
+    np.testing.assert_array_equal(steps, [5, 9, 14])
+
+
+def test_the_newest_run_is_found_and_a_wrong_one_named(tmp_path):
+    make_run(tmp_path, 1, [])
+    newest = make_run(tmp_path, 2, [])
+    assert find_run(tmp_path, "dqn").path == newest.path
+    assert find_run(tmp_path, "dqn", "Lecture/Maze-v0", 1).number == 1
+    for call, message in [
+        (lambda: find_run(tmp_path, "dqn", None, 9), "numbers: 1, 2"),
+        (lambda: find_runs(tmp_path, "ppo"), "holds no run"),
+        (lambda: find_runs(tmp_path, "dqn", "Lecture/Mazes-v0"), "did you mean 'Lecture/Maze-v0'"),
+        (lambda: open_run(tmp_path / "dqn"), "is no run's folder"),
+        (lambda: open_run(tmp_path / "dq"), "did you mean 'dqn'"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_no_python_object_is_built_from_a_runs_arguments(tmp_path):
+    run = make_run(tmp_path, 1, [])
+    (run.params_path / "args.yml").write_text("env: CartPole-v1\nalgo: dqn\nseed: !!python/name:os.system ''\n")
+    assert open_run(run.path) == Run(run.path, "dqn", "CartPole-v1", None)
+
+
+def _png_size(path):
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_learning_curve_is_drawn(tmp_path, seeds, exact):
+    rng = np.random.default_rng(0)
+    table = [(i, i / 400, 0.9, 0.9 - i / 400, i / 400) for i in range(0, 401, 100)] if exact else None
+    runs = [
+        make_run(tmp_path, k + 1, [(rng.normal(), 4, i / 10) for i in range(100)], seed=k, exact=table) for k in range(seeds)
+    ]
+    path = plotting.save(plotting.learning_curve(runs), tmp_path / "curve.png")
+    width, height = _png_size(path)
+    assert width > height > 300
+
+
+def test_a_run_without_data_says_so(tmp_path):
+    with pytest.raises(UserError, match="no episode has ended yet"):
+        plotting.learning_curve([make_run(tmp_path, 1, [])])
+
+
+def test_a_picture_needs_a_known_ending_and_a_folder(tmp_path):
+    figure = plotting.learning_curve([make_run(tmp_path, 1, [(1, 1, 1)])])
+    with pytest.raises(UserError, match="ending must be one of"):
+        plotting.save(figure, tmp_path / "x.bmpp")
+    with pytest.raises(UserError, match="does not exist"):
+        plotting.save(figure, tmp_path / "none" / "x.png")
+
+
+@pytest.mark.parametrize("size", [None, 12])
+def test_a_value_map_is_drawn_for_small_and_large_mazes(tmp_path, size):
+    mdp, layout = sb3_lecture_envs.maze.law() if size is None else sb3_lecture_envs.maze.law("random", size)
+    values = np.linspace(0, 1, mdp.n_states)
+    values[1] = -np.inf
+    good = np.ones(mdp.n_states, dtype=bool)
+    good[2] = False
+    terminal = np.isin(layout.state_symbols, ["G", "P"])
+    actions = np.arange(mdp.n_states) % 4
+    figure = plotting.value_map(layout, {"exact": values, "own": values}, actions, good, terminal, "dqn")
+    width, height = _png_size(plotting.save(figure, tmp_path / "map.png"))
+    assert width > 300 and height > 200
