@@ -8,13 +8,13 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from numpy.testing import assert_allclose
-from sb3_lecture_envs.mdp import TabularMDP
-from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture import REINFORCE
 from sb3_lecture.common.vec_env import GymnasiumVecEnv
+from sb3_lecture_envs.mdp import TabularMDP
+from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
 
 GAMMA = 0.9
 LINEAR = {"net_arch": {"pi": [], "vf": []}, "optimizer_class": th.optim.SGD}
