@@ -1,0 +1,307 @@
+"""What a search can look ahead in: a board game, a tabular MDP, a Gymnasium env that can be copied, a learned model.
+
+Games and tabular MDPs are *laws* (see ``sb3_lecture_envs.board.game``): their rules are compiled into the search's own
+kernels, which keep the integer states [batch, node, state_size] beside the tree. An env or a learned model is called once a
+simulation for the whole batch, with the *embeddings* of the parents (numbers that stand for states) and the actions.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numba import njit
+
+from sb3_lecture_envs.board.game import HEADER, OVER, Game, Rules, register_rules
+from sb3_lecture_envs.mdp import TabularMDP, sample_outcome
+
+#: observations float32 [n, …] -> logits [n, A], values [n]
+Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+# a tabular MDP's state row: [0, over, s, random bits, outcome drawn]
+STATE, BITS, OUTCOME = HEADER, HEADER + 1, HEADER + 2
+
+
+class MDPLaw(NamedTuple):
+    """A TabularMDP's arrays, as a law for kernels; see there for the shapes.
+
+    :param allowed: bool [S, A], or [0, 0] where every action is
+    :param table: float32 [S, …] observations, or [0] for one-hot vectors
+    """
+
+    n_actions: int
+    row_ptr: np.ndarray
+    next_state: np.ndarray
+    prob: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    allowed: np.ndarray
+    table: np.ndarray
+
+
+@njit(cache=True)
+def _initial(law, state):  # type: ignore[no-untyped-def]
+    state[:] = 0
+
+
+@njit(cache=True)
+def _legal(law, state, mask):  # type: ignore[no-untyped-def]
+    n = 0
+    for a in range(law.n_actions):
+        mask[a] = state[OVER] == 0 and (law.allowed.shape[0] == 0 or law.allowed[state[STATE], a])
+        n += mask[a]
+    return n
+
+
+@njit(cache=True)
+def _accepts(law, state, action):  # type: ignore[no-untyped-def]
+    if state[OVER] != 0 or action < 0 or action >= law.n_actions:
+        return False
+    return law.allowed.shape[0] == 0 or law.allowed[state[STATE], action]
+
+
+@njit(cache=True)
+def _step(law, state, action):  # type: ignore[no-untyped-def]
+    row = state[STATE] * law.n_actions + action
+    j = law.row_ptr[row]
+    if law.row_ptr[row + 1] - j > 1:
+        # the next number of a linear congruential generator (Knuth's MMIX), mixed by splitmix64's finaliser
+        bits = np.uint64(state[BITS]) * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+        state[BITS] = np.int64(bits)
+        z = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        j = sample_outcome(law.row_ptr, law.prob, row, np.float64((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53)
+    state[STATE] = law.next_state[j]
+    state[OUTCOME] = j
+    state[OVER] = law.terminated[j]
+    return law.reward[j], law.terminated[j]
+
+
+@njit(cache=True)
+def _observe(law, state, out):  # type: ignore[no-untyped-def]
+    if law.table.shape[0] == 0:
+        out[:] = 0.0
+        out[state[STATE]] = 1.0
+    else:
+        out[:] = law.table[state[STATE]]
+
+
+@njit(cache=True)
+def _state_of(law, observation, state):  # type: ignore[no-untyped-def]
+    state[:] = 0
+    state[STATE] = np.argmax(observation)
+
+
+register_rules(MDPLaw, Rules(_initial, _legal, _accepts, _step, _observe, _state_of))
+
+
+class LawSimulator(Protocol):
+    """A simulator whose rules compile into the search.
+
+    :ivar law: picks the rules
+    :ivar discount: of every step that does not end the episode: γ, or −1 between two players
+    :ivar stochastic: whether an action may have several outcomes
+    :ivar depth: no episode is longer (a bound on paths), or None
+    """
+
+    law: Any
+    n_actions: int
+    state_size: int
+    state_dtype: type
+    observation_shape: tuple[int, ...]
+    discount: float
+    stochastic: bool
+    depth: int | None
+
+    def roots(self, states: np.ndarray) -> np.ndarray:
+        """Return the states as rows, int [B, state_size]."""
+        ...
+
+
+class GameSimulator:
+    """Look ahead in a board game: two players, zero sum.
+
+    :param game: the rules
+    """
+
+    discount = -1.0
+    stochastic = False
+
+    def __init__(self, game: Game) -> None:
+        self.game, self.law = game, game.law
+        self.n_actions, self.state_size, self.state_dtype = game.n_actions, game.state_size, game.state_dtype
+        self.observation_shape, self.depth = game.observation_shape, game.max_plies
+
+    def roots(self, states: np.ndarray) -> np.ndarray:
+        """Check the states int [B, state_size].
+
+        :raises ValueError: for another shape
+        """
+        states = np.ascontiguousarray(states, self.state_dtype)
+        if states.ndim != 2 or states.shape[1] != self.state_size:
+            raise ValueError(f"States of {self.game!r} have shape [B, {self.state_size}], not {states.shape}.")
+        return states
+
+
+class TabularSimulator:
+    """Look ahead in a tabular MDP, deterministic or not: an edge then has a node for every outcome that was drawn.
+
+    :param mdp: the law
+    :param gamma: discount, in (0, 1] (default 0.99)
+    :param observations: what a network sees, float32 [S, …]; None: one-hot vectors [S]
+    :raises ValueError: for gamma out of range, or a table with another number of states
+    """
+
+    state_size = OUTCOME + 1
+    state_dtype = np.int64
+    depth: int | None = None
+
+    def __init__(self, mdp: TabularMDP, gamma: float = 0.99, observations: np.ndarray | None = None) -> None:
+        if not 0.0 < gamma <= 1.0:
+            raise ValueError(f"gamma={gamma} is out of range. Give a discount in (0, 1].")
+        if observations is not None and len(observations) != mdp.n_states:
+            raise ValueError(f"observations has {len(observations)} rows, the MDP {mdp.n_states} states. Give one a state.")
+        self.mdp, self.discount, self.n_actions = mdp, float(gamma), mdp.n_actions
+        self.stochastic = not mdp.is_deterministic
+        table = np.zeros(0, np.float32) if observations is None else np.ascontiguousarray(observations, np.float32)
+        self.observation_shape = (mdp.n_states,) if observations is None else table.shape[1:]
+        allowed = np.zeros((0, 0), np.bool_) if mdp.action_mask is None else np.array(mdp.action_mask)
+        self.law = MDPLaw(mdp.n_actions, mdp.row_ptr, mdp.next_state, mdp.prob, mdp.reward, mdp.terminated, allowed, table)
+
+    def roots(self, states: np.ndarray) -> np.ndarray:
+        """Return states, int [B], as rows.
+
+        :raises ValueError: for a number that is no state
+        """
+        given = np.asarray(states, np.int64)
+        if given.ndim != 1 or (len(given) and not (given.min() >= 0 and given.max() < self.mdp.n_states)):
+            raise ValueError(f"{given.tolist()} are no states. Give integers [B] from 0 to {self.mdp.n_states - 1}.")
+        rows = np.zeros((len(given), self.state_size), np.int64)
+        rows[:, STATE] = given
+        return rows
+
+
+class Root(NamedTuple):
+    """Where a search in a learned model begins.
+
+    :param embeddings: [B, …] of the states
+    :param logits: float [B, A]
+    :param values: float [B]
+    """
+
+    embeddings: np.ndarray
+    logits: np.ndarray
+    values: np.ndarray
+
+
+class Expansion(NamedTuple):
+    """What a model says of one step in every row.
+
+    :param embeddings: [B, …] of the next states
+    :param rewards: float [B], to the mover
+    :param discounts: float [B] or one number; 0: the episode ends there
+    :param logits: float [B, A] of the next states
+    :param values: float [B] of the next states
+    """
+
+    embeddings: np.ndarray
+    rewards: np.ndarray
+    discounts: np.ndarray | float
+    logits: np.ndarray
+    values: np.ndarray
+
+
+class ModelSimulator:
+    """Look ahead in a learned model; one call a simulation for the whole batch.
+
+    :param step: (embeddings [B, …], actions int [B]) -> Expansion; rows that need no answer are asked all the same
+    :param n_actions: A
+    """
+
+    def __init__(self, step: Callable[[np.ndarray, np.ndarray], Expansion], n_actions: int) -> None:
+        self._step, self.n_actions = step, n_actions
+
+    def expand(self, embeddings: np.ndarray, actions: np.ndarray, needed: np.ndarray) -> Expansion:
+        """Step the model in every row; ``needed`` bool [B] marks the rows whose answer will be used."""
+        return self._step(embeddings, actions)
+
+
+class EnvSimulator:
+    """Look ahead in copies of a Gymnasium env (``copy.deepcopy``): the embedding of a state is the number of its copy.
+
+    A state that the time limit truncates is worth its evaluation, and is not looked beyond.
+
+    :param n_actions: A of the env's Discrete space
+    :param evaluate: observations [n, …] -> logits [n, A], values [n]; None: uniform priors and one random rollout
+    :param gamma: discount (default 0.99)
+    :param rollout_length: most steps of a rollout (default 200)
+    :param seed: of the rollouts
+    :raises ValueError: for gamma out of range
+    """
+
+    def __init__(
+        self,
+        n_actions: int,
+        evaluate: Evaluate | None = None,
+        gamma: float = 0.99,
+        rollout_length: int = 200,
+        seed: int | None = None,
+    ) -> None:
+        if not 0.0 < gamma <= 1.0:
+            raise ValueError(f"gamma={gamma} is out of range. Give a discount in (0, 1].")
+        self.n_actions, self.evaluate, self.gamma, self.rollout_length = n_actions, evaluate, gamma, rollout_length
+        self.rng = np.random.default_rng(seed)
+        self._copies: list[gym.Env] = []
+
+    def root(self, envs: Sequence[gym.Env], observations: np.ndarray) -> Root:
+        """Begin a search at the present states of some envs, which are copied and left alone.
+
+        :param envs: B envs
+        :param observations: what they last showed, [B, …]
+        """
+        self._copies = [copy.deepcopy(env) for env in envs]
+        logits, values = self._evaluate(self._copies, np.asarray(observations))
+        return Root(np.arange(len(envs), dtype=np.int64), logits, values)
+
+    def _evaluate(self, envs: list[gym.Env], observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.evaluate is not None:
+            return self.evaluate(observations)
+        return np.zeros((len(envs), self.n_actions)), np.array([self._rollout(env) for env in envs])
+
+    def _rollout(self, env: gym.Env) -> float:
+        env, total, weight = copy.deepcopy(env), 0.0, 1.0
+        for _ in range(self.rollout_length):
+            _, reward, terminated, truncated, _ = env.step(int(self.rng.integers(self.n_actions)))
+            total += weight * float(reward)
+            weight *= self.gamma
+            if terminated or truncated:
+                break
+        return total
+
+    def expand(self, embeddings: np.ndarray, actions: np.ndarray, needed: np.ndarray) -> Expansion:
+        """Step a copy of every parent that is needed."""
+        n = len(actions)
+        rewards, discounts, out = np.zeros(n), np.full(n, self.gamma), np.zeros(n, np.int64)
+        logits, values = np.zeros((n, self.n_actions)), np.zeros(n)
+        alive, seen, cut = [], [], []
+        for b in np.flatnonzero(needed):
+            env = copy.deepcopy(self._copies[int(embeddings[b])])
+            observation, reward, terminated, truncated, _ = env.step(int(actions[b]))
+            out[b], rewards[b] = len(self._copies), float(reward)
+            self._copies.append(env)
+            if terminated:
+                discounts[b] = 0.0
+            else:
+                alive.append(b)
+                seen.append(observation)
+                cut.append(truncated)
+        if alive:
+            rows, over = np.array(alive), np.array(cut)
+            if self.evaluate is None:  # a truncated env cannot be rolled out any further
+                values[rows[~over]] = [self._rollout(self._copies[out[b]]) for b in rows[~over]]
+            else:
+                logits[rows], values[rows] = self.evaluate(np.stack(seen))
+            rewards[rows[over]] += self.gamma * values[rows[over]]
+            discounts[rows[over]] = 0.0
+        return Expansion(out, rewards, discounts, logits, values)
