@@ -162,6 +162,10 @@ class TabularAlgorithm(BaseAlgorithm):
         """Fresh arrays of the algorithm's own; names listed in ``_per_env`` are made anew when the envs are reset."""
         return Nothing()
 
+    def _options(self) -> NamedTuple:
+        """Numbers that the rules read, in a named tuple of the algorithm's own."""
+        return Nothing()
+
     def _check_arguments(self) -> None:
         """Refuse arguments outside their range.
 
@@ -170,8 +174,8 @@ class TabularAlgorithm(BaseAlgorithm):
         for name in ("gamma", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} is outside [0, 1]")
-        _check_choice("exploration", self.exploration, tuple(EXPLORATIONS))
-        _check_choice("backend", self.backend, BACKENDS)
+        check_choice("exploration", self.exploration, tuple(EXPLORATIONS))
+        check_choice("backend", self.backend, BACKENDS)
         if not self.temperature > 0.0:
             raise ValueError(f"temperature={self.temperature}; it must be above 0 (small is greedy)")
         rate: Any = self.learning_rate
@@ -309,7 +313,7 @@ class TabularAlgorithm(BaseAlgorithm):
             q=self.policy.table.numpy(), visits=self.policy.visits.numpy(), rng=self.memory.random_state(),
             epsilon=self.policy.epsilon.numpy(), alpha=self._step_size(), gamma=float(self.gamma),
             exploration=EXPLORATIONS[self.exploration], temperature=float(self.temperature), ucb_c=float(self.ucb_c),
-            memory=self.memory.arrays(),
+            memory=self.memory.arrays(), options=self._options(),
         )  # fmt: skip
 
     def _step_size(self) -> float:
@@ -457,7 +461,11 @@ class TabularAlgorithm(BaseAlgorithm):
         self.logger.dump(step=self.num_timesteps)
 
 
-def _check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    """Refuse a value that is not one of those allowed.
+
+    :raises ValueError: naming the value and what is allowed
+    """
     if value not in allowed:
         raise ValueError(f"{name}={value!r}; allowed: {', '.join(map(repr, allowed))}")
 

@@ -48,7 +48,8 @@ class Agent(NamedTuple):
     """All that a rule reads and writes. Arrays are views: what a rule writes is in the model at once.
 
     ``q`` float64 [S, A] (prediction: values [S, 1]), ``visits`` int64 like q, ``rng`` uint64 [2], ``epsilon`` float64 [1],
-    ``alpha`` the step size (negative: 1/N), ``exploration`` a value of EXPLORATIONS, ``memory`` the algorithm's own tuple.
+    ``alpha`` the step size (negative: 1/N), ``exploration`` a value of EXPLORATIONS, ``memory`` the
+    algorithm's own arrays, ``options`` its own numbers (two named tuples).
     """
 
     q: np.ndarray
@@ -61,6 +62,7 @@ class Agent(NamedTuple):
     temperature: float
     ucb_c: float
     memory: Any
+    options: Any
 
 
 class World(NamedTuple):
@@ -193,28 +195,42 @@ def softmax_total(agent: Agent, s: int) -> float:
     return total
 
 
-@rule
-def ucb_score(agent: Agent, s: int, a: int) -> float:
+@register_jitable
+def softmax_action(q: np.ndarray, s: int, temperature: float, u: float) -> int:
+    """An action drawn with probability ∝ exp(q(s, a) / temperature) by a uniform number u."""
+    n, top, total = q.shape[1], max_value(q, s), 0.0
+    for b in range(n):
+        total += np.exp((q[s, b] - top) / temperature)
+    u *= total
+    for b in range(n - 1):
+        u -= np.exp((q[s, b] - top) / temperature)
+        if u < 0.0:
+            return b
+    return n - 1
+
+
+@register_jitable
+def ucb_score(q: np.ndarray, visits: np.ndarray, s: int, a: int, c: float) -> float:
     """q(s, a) + c √(ln N(s) / N(s, a)) (Sutton & Barto, eq. 2.10); an action never tried comes first."""
-    tries = 0
-    for b in range(agent.q.shape[1]):
-        tries += agent.visits[s, b]
-    if agent.visits[s, a] == 0:
+    if visits[s, a] == 0:
         return np.inf
-    return agent.q[s, a] + agent.ucb_c * np.sqrt(np.log(tries) / agent.visits[s, a])
+    tries = 0
+    for b in range(q.shape[1]):
+        tries += visits[s, b]
+    return q[s, a] + c * np.sqrt(np.log(tries) / visits[s, a])
 
 
-@rule
-def ucb_action(agent: Agent, s: int) -> int:
+@register_jitable
+def ucb_action(q: np.ndarray, visits: np.ndarray, s: int, c: float, rng: np.ndarray) -> int:
     """The action of the highest upper confidence bound, ties at random (each new tie wins with chance 1 / ties)."""
     best, a, ties = -np.inf, 0, 0
-    for b in range(agent.q.shape[1]):
-        score = ucb_score(agent, s, b)
+    for b in range(q.shape[1]):
+        score = ucb_score(q, visits, s, b, c)
         if score > best:
             best, a, ties = score, b, 1
         elif score == best:
             ties += 1
-            if below(agent.rng, ties) == 0:
+            if below(rng, ties) == 0:
                 a = b
     return a
 
@@ -225,20 +241,14 @@ def ucb_action(agent: Agent, s: int) -> int:
 @rule
 def choose(agent: Agent, i: int, s: int) -> int:
     """An action of the behaviour policy in state s: ε-greedy, softmax or UCB. One random number serves ε's coin and action."""
-    n = agent.q.shape[1]
     if agent.exploration == EPSILON_GREEDY:
-        u = uniform(agent.rng, AGENT_STREAM)
+        u, n = uniform(agent.rng, AGENT_STREAM), agent.q.shape[1]
         if u < agent.epsilon[0]:
             return min(int(u / agent.epsilon[0] * n), n - 1)
         return greedy(agent.q, s, agent.rng)
     if agent.exploration == SOFTMAX:
-        u = uniform(agent.rng, AGENT_STREAM) * softmax_total(agent, s)
-        for b in range(n - 1):
-            u -= softmax_weight(agent, s, b)
-            if u < 0.0:
-                return b
-        return n - 1
-    return ucb_action(agent, s)
+        return softmax_action(agent.q, s, agent.temperature, uniform(agent.rng, AGENT_STREAM))
+    return ucb_action(agent.q, agent.visits, s, agent.ucb_c, agent.rng)
 
 
 @rule
@@ -249,7 +259,9 @@ def probability(agent: Agent, s: int, a: int) -> float:
         return softmax_weight(agent, s, a) / softmax_total(agent, s)
     best, ties, mine = -np.inf, 0, 0.0
     for b in range(n):
-        score = agent.q[s, b] if agent.exploration == EPSILON_GREEDY else ucb_score(agent, s, b)
+        score = agent.q[s, b]
+        if agent.exploration == UCB:
+            score = ucb_score(agent.q, agent.visits, s, b, agent.ucb_c)
         if score > best:
             best, ties = score, 0
         if score == best:
@@ -270,12 +282,18 @@ def expected_value(agent: Agent, s: int) -> float:
 
 
 @rule
-def step_size(agent: Agent, s: int, a: int) -> float:
-    """Count a visit of (s, a) and return its step size: α, or 1/N(s, a) where α is negative."""
-    agent.visits[s, a] += 1
+def rate(agent: Agent, s: int, a: int) -> float:
+    """The step size of (s, a): α, or 1/N(s, a) where α is negative."""
     if agent.alpha < 0.0:
         return 1.0 / agent.visits[s, a]
     return agent.alpha
+
+
+@rule
+def step_size(agent: Agent, s: int, a: int) -> float:
+    """Count a visit of (s, a) and return its step size."""
+    agent.visits[s, a] += 1
+    return rate(agent, s, a)
 
 
 @rule

@@ -18,7 +18,12 @@ def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: 
 
 
 class QLearning(TabularAlgorithm):
-    """Q-learning. All arguments are those of :class:`TabularAlgorithm`."""
+    """Q-learning.
+
+    :param policy: "TabularPolicy"
+    :param env: the env, its id, or a VecEnv
+    :param kwargs: the other arguments are those of :class:`TabularAlgorithm`
+    """
 
     def _rules(self) -> Rules:
         return choose, update
