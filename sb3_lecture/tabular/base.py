@@ -189,14 +189,16 @@ class TabularAlgorithm(BaseAlgorithm):
     def _setup_model(self) -> None:
         self.lr_schedule = FloatSchedule(0.0 if isinstance(self.learning_rate, str) else self.learning_rate)
         super().set_random_seed(self.seed)
-        own = {
+        policy_class: Any = self.policy_class
+        self.policy = policy_class(self.observation_space, self.action_space, **self._policy_arguments(), **self.policy_kwargs)
+        self.policy.epsilon[0] = self.exploration_initial_eps
+        self.memory = Memory(_random_state(self.seed), self._make_memory(), self._per_env)
+
+    def _policy_arguments(self) -> dict[str, Any]:
+        return {
             "exploration": self.exploration, "temperature": self.temperature, "ucb_c": self.ucb_c,
             "initial_value": self.initial_value, "n_columns": self._n_columns,
         }  # fmt: skip
-        policy_class: Any = self.policy_class
-        self.policy = policy_class(self.observation_space, self.action_space, **{**own, **self.policy_kwargs})
-        self.policy.epsilon[0] = self.exploration_initial_eps
-        self.memory = Memory(_random_state(self.seed), self._make_memory(), self._per_env)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed the learner, the action space and the env."""

@@ -1,0 +1,162 @@
+"""Monte Carlo control (Sutton & Barto 2018, sections 5.4 to 5.7): learn from whole returns, with no estimate of an estimate.
+
+- On-policy, ε-soft: the average return after each pair, first or every visit (the box of section 5.4).
+- Off-policy: the behaviour policy explores, the greedy policy is learned. A return is weighted by ρ, how much more likely
+  its actions were under the greedy policy. ``"weighted"`` divides by the sum of the weights (eq. 5.8), biased but steady;
+  ``"ordinary"`` divides by the number of returns (eq. 5.5), unbiased but with a huge variance. Both use every visit. Weighted
+  learning can stop at the first action (from the end) that the greedy policy would not take; ordinary counts zeros from there.
+
+Deviations: an episode cut by a time limit ends in an estimate, the value of its last state, because it would have gone
+on. Exploration is that of all learners here (ε-greedy, softmax, UCB) instead of exploring starts. Off-policy, the learning
+rate is always that of the averages.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules, TabularAlgorithm, check_choice
+from sb3_lecture.tabular.episodes import (
+    MAX_EPISODE_LENGTH,
+    PER_ENV,
+    count_occurrences,
+    is_first,
+    make_episode,
+    record,
+    refuse_overflow,
+)
+from sb3_lecture.tabular.kernels import Agent, choose, expected_value, max_value, probability, rule, step_size
+
+
+@rule
+def act_recording(agent: Agent, i: int, s: int) -> int:
+    """Choose an action and note with what chance it was chosen."""
+    memory, a = agent.memory, choose(agent, i, s)
+    if memory.length[i] < memory.chance.shape[1]:
+        memory.chance[i, memory.length[i]] = probability(agent, s, a)
+    return a
+
+
+@rule
+def average_returns(agent: Agent, i: int, g: float, first_visit: bool) -> None:
+    """Q(s, a) ← Q(s, a) + α [G - Q(s, a)] for the visits of env i's episode, backwards; g is the value after its end."""
+    memory = agent.memory
+    count_occurrences(memory, i, True)
+    for t in range(memory.length[i] - 1, -1, -1):
+        s, a = memory.state[i, t], memory.action[i, t]
+        g = memory.reward[i, t] + agent.gamma * g
+        first = is_first(memory, s, a)
+        if first or not first_visit:
+            agent.q[s, a] += step_size(agent, s, a) * (g - agent.q[s, a])
+    memory.length[i] = 0
+
+
+@rule
+def is_greedy(q: np.ndarray, s: int, a: int) -> bool:
+    """Whether a is the greedy policy's action: the first of the best."""
+    for b in range(q.shape[1]):
+        if q[s, b] > q[s, a] or (q[s, b] == q[s, a] and b < a):
+            return False
+    return True
+
+
+@rule
+def update_first_visit(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+    """On-policy, first visits."""
+    record(agent.memory, i, s, a, r)
+    if terminated or truncated:
+        average_returns(agent, i, 0.0 if terminated else expected_value(agent, s2), True)
+
+
+@rule
+def update_every_visit(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+    """On-policy, every visit."""
+    record(agent.memory, i, s, a, r)
+    if terminated or truncated:
+        average_returns(agent, i, 0.0 if terminated else expected_value(agent, s2), False)
+
+
+@rule
+def update_weighted(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+    """C += W, Q += W / C [G - Q], W /= b(a | s), until an action is not greedy (the box of section 5.7)."""
+    memory = agent.memory
+    record(memory, i, s, a, r)
+    if not (terminated or truncated):
+        return
+    g, w = 0.0 if terminated else max_value(agent.q, s2), 1.0
+    for t in range(memory.length[i] - 1, -1, -1):
+        x, b = memory.state[i, t], memory.action[i, t]
+        g = memory.reward[i, t] + agent.gamma * g
+        memory.weight[x, b] += w
+        agent.visits[x, b] += 1
+        agent.q[x, b] += w / memory.weight[x, b] * (g - agent.q[x, b])
+        if not is_greedy(agent.q, x, b):
+            break
+        w /= memory.chance[i, t]
+    memory.length[i] = 0
+
+
+@rule
+def update_ordinary(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+    """Q += 1 / N [W G - Q] (eq. 5.5); W is 0 before the last action that is not greedy."""
+    memory = agent.memory
+    record(memory, i, s, a, r)
+    if not (terminated or truncated):
+        return
+    g, w = 0.0 if terminated else max_value(agent.q, s2), 1.0
+    for t in range(memory.length[i] - 1, -1, -1):
+        x, b = memory.state[i, t], memory.action[i, t]
+        g = memory.reward[i, t] + agent.gamma * g
+        agent.visits[x, b] += 1
+        agent.q[x, b] += (w * g - agent.q[x, b]) / agent.visits[x, b]
+        w = w / memory.chance[i, t] if is_greedy(agent.q, x, b) else 0.0
+    memory.length[i] = 0
+
+
+class MonteCarloControl(TabularAlgorithm):
+    """Monte Carlo control.
+
+    :param policy: "TabularPolicy"
+    :param env: the env, its id, or a VecEnv
+    :param learning_rate: "1/N" averages the returns (default); a number forgets old ones
+    :param visits: "first" or "every" visit of a pair in an episode counts, on-policy (default "first")
+    :param importance_sampling: None: on-policy; "weighted" or "ordinary": off-policy (default None)
+    :param max_episode_length: longest episode that can be kept (default 10,000)
+    :param kwargs: the other arguments are those of :class:`TabularAlgorithm`
+    :raises ValueError: if an argument is not one of those, or (while learning) an episode is too long
+    """
+
+    _per_env = PER_ENV
+
+    def __init__(
+        self,
+        policy: Any = "TabularPolicy",
+        env: Any = None,
+        learning_rate: Any = SAMPLE_AVERAGE,
+        visits: str = "first",
+        importance_sampling: str | None = None,
+        max_episode_length: int = MAX_EPISODE_LENGTH,
+        **kwargs: Any,
+    ) -> None:
+        self.visits = visits
+        self.importance_sampling = importance_sampling
+        self.max_episode_length = max_episode_length
+        super().__init__(policy, env, learning_rate, **kwargs)
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        check_choice("visits", self.visits, ("first", "every"))
+        check_choice("importance_sampling", self.importance_sampling, (None, "weighted", "ordinary"))
+        if self.importance_sampling is not None and self.learning_rate != SAMPLE_AVERAGE:
+            raise ValueError(f"learning_rate={self.learning_rate}; importance sampling averages, use {SAMPLE_AVERAGE!r}")
+
+    def _rules(self) -> Rules:
+        if self.importance_sampling is not None:
+            return act_recording, update_weighted if self.importance_sampling == "weighted" else update_ordinary
+        return choose, update_first_visit if self.visits == "first" else update_every_visit
+
+    def _make_memory(self) -> NamedTuple:
+        return make_episode(self.n_envs, self.max_episode_length, self.policy.table.shape)
+
+    def _after_kernel(self, agent: Agent) -> None:
+        refuse_overflow(agent.memory)
