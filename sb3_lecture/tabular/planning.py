@@ -1,0 +1,208 @@
+"""What the planning methods share: sweeps of state backups over the law, with SB3's callbacks after every sweep.
+
+One timestep is the backup of one state. The envs are never stepped; they only bring the law: a TabularMDP, or Gymnasium's P.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numba
+import numpy as np
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_lecture.common.mdp_solvers import q_from_v
+from sb3_lecture.tabular.base import Rules, TabularAlgorithm
+from sb3_lecture.tabular.kernels import Nothing
+from sb3_lecture.tabular.policy import TabularPolicy
+from sb3_lecture_envs.mdp import TabularMDP
+
+SelfPlanning = TypeVar("SelfPlanning", bound="PlanningAlgorithm")
+
+
+class PlannedPolicy(TabularPolicy):
+    """State values [S, 1] and an action for each state, int32 [S]. Takes :class:`TabularPolicy`'s arguments."""
+
+    actions: th.Tensor
+
+    def __init__(self, observation_space: Any, action_space: Any, **kwargs: Any) -> None:
+        super().__init__(observation_space, action_space, **{**kwargs, "n_columns": 1})
+        self.register_buffer("actions", th.zeros(self.index.size, dtype=th.int32))
+
+    def _greedy(self, states: np.ndarray) -> np.ndarray:
+        return self.actions.numpy()[states].astype(np.int64)
+
+    def _behaviour(self, states: np.ndarray) -> np.ndarray:
+        return np.eye(int(self.action_space.n))[self._greedy(states)]
+
+
+def law_of(env: VecEnv) -> TabularMDP:
+    """The law that a VecEnv's first env states, as ``mdp`` or as ``P``.
+
+    :raises ValueError: if it states none
+    """
+    if env.has_attr("mdp"):
+        return env.get_attr("mdp", 0)[0]
+    if env.has_attr("P"):
+        start = env.get_attr("initial_state_distrib", 0)[0] if env.has_attr("initial_state_distrib") else 0
+        return TabularMDP.from_P(env.get_attr("P", 0)[0], start)
+    raise ValueError(
+        "Planning needs the world's law: an env with a TabularMDP (mdp) or Gymnasium's P. Learn from experience instead, "
+        "for example with QLearning"
+    )
+
+
+@numba.njit(cache=True)
+def backup(
+    next_state: np.ndarray, prob: np.ndarray, reward: np.ndarray, terminated: np.ndarray, first: int, last: int,
+    gamma: float, v: np.ndarray
+) -> float:  # fmt: skip
+    """Σ p(s', r | s, a) [r + γ v(s')] over the outcomes first … last-1 of one pair."""
+    q = 0.0
+    for j in range(first, last):
+        q += prob[j] * (reward[j] + (0.0 if terminated[j] else gamma * v[next_state[j]]))
+    return q
+
+
+@numba.njit(cache=True)
+def optimality_sweep(
+    row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, reward: np.ndarray, terminated: np.ndarray,
+    gamma: float, v: np.ndarray, actions: np.ndarray
+) -> float:  # fmt: skip
+    """v(s) ← max_a Σ p [r + γ v(s')] for every state in turn, in place (eq. 4.10); returns the largest change."""
+    n_states, n_actions, change = v.shape[0], (row_ptr.shape[0] - 1) // v.shape[0], 0.0
+    for s in range(n_states):
+        best = -np.inf
+        for a in range(n_actions):
+            row = s * n_actions + a
+            q = backup(next_state, prob, reward, terminated, row_ptr[row], row_ptr[row + 1], gamma, v)
+            if q > best:
+                best, actions[s] = q, a
+        change = max(change, abs(best - v[s]))
+        v[s] = best
+    return change
+
+
+@numba.njit(cache=True)
+def evaluation_sweep(
+    row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, reward: np.ndarray, terminated: np.ndarray,
+    gamma: float, v: np.ndarray, pi: np.ndarray
+) -> float:  # fmt: skip
+    """v(s) ← Σ_a π(a | s) Σ p [r + γ v(s')] for every state in turn, in place (eq. 4.5); returns the largest change."""
+    n_actions, change = pi.shape[1], 0.0
+    for s in range(v.shape[0]):
+        value = 0.0
+        for a in range(n_actions):
+            if pi[s, a] > 0.0:
+                row = s * n_actions + a
+                q = backup(next_state, prob, reward, terminated, row_ptr[row], row_ptr[row + 1], gamma, v)
+                value += pi[s, a] * q
+        change = max(change, abs(value - v[s]))
+        v[s] = value
+    return change
+
+
+class PlanningAlgorithm(TabularAlgorithm):
+    """The base of the planning methods.
+
+    :param policy: "TabularPolicy" ("MlpPolicy" is another name of it)
+    :param env: an env that carries its law, its id, or a VecEnv
+    :param gamma: discount γ in [0, 1]; 1 where episodes end surely (default 0.99)
+    :param tol: error allowed in any state's value; with γ = 1, largest change in the last sweep (default 1e-8)
+    :param kwargs: SB3's other arguments (verbose, seed, tensorboard_log, …)
+    :raises ValueError: if an argument is out of its range, or (while learning) γ = 1 and episodes may go on for ever
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"TabularPolicy": PlannedPolicy, "MlpPolicy": PlannedPolicy}
+    _n_columns = 1
+
+    def __init__(
+        self, policy: Any = "TabularPolicy", env: Any = None, gamma: float = 0.99, tol: float = 1e-8, **kwargs: Any
+    ) -> None:
+        self.tol = tol
+        super().__init__(policy, env, gamma=gamma, **kwargs)
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        if not self.tol > 0.0:
+            raise ValueError(f"tol={self.tol}; it must be above 0")
+
+    def _rules(self) -> Rules:
+        raise NotImplementedError("planning takes no steps in an env")
+
+    def _make_memory(self) -> NamedTuple:
+        return Nothing()
+
+    @property
+    def v_table(self) -> np.ndarray:
+        """The values of the states, float64 [S], a view."""
+        return self.policy.table.numpy()[:, 0]
+
+    @property
+    def q_table(self) -> np.ndarray:
+        """One look ahead from ``v_table`` by the env's law, float64 [S, A], computed anew at each call."""
+        if self.env is None:
+            raise ValueError("The action values follow from the world's law: give an env (set_env), or read v_table")
+        return q_from_v(law_of(self.env), self.v_table, self.gamma)
+
+    @property
+    def active_backend(self) -> str:
+        """Always "compiled": sweeps need no env."""
+        return "compiled"
+
+    def _largest_change(self) -> float:
+        """A sweep that changes no value by more proves the tolerance: |v - v*| ≤ γ / (1 - γ) · change."""
+        return self.tol if self.gamma in (0.0, 1.0) else self.tol * (1.0 - self.gamma) / self.gamma
+
+    def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
+        """Sweep until the tolerance is reached; yields the largest change after every sweep."""
+        raise NotImplementedError
+
+    def learn(
+        self: SelfPlanning,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 100,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfPlanning:
+        """Plan until the tolerance is reached, for at most ``total_timesteps`` state backups (whole sweeps, at least one).
+
+        :param total_timesteps: state backups at most
+        :param callback: SB3's callbacks, called after every sweep; False from one of them stops
+        :param log_interval: sweeps between two log tables; None: none
+        :param tb_log_name: name of the run in TensorBoard; None: the class's name
+        :param reset_num_timesteps: whether the step counter starts anew; the values stay what they are
+        :param progress_bar: whether to show one
+        :return: the model
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
+        )
+        assert self.env is not None
+        mdp = law_of(self.env)
+        if mdp.n_states != self.policy.index.size:
+            raise ValueError(
+                f"The law has {mdp.n_states} states, the observation space {self.observation_space} has "
+                f"{self.policy.index.size}; planning needs observations that are the states"
+            )
+        callback.on_training_start(locals(), globals())
+        callback.on_rollout_start()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.n_envs)]
+        dones, rewards = np.zeros(self.n_envs, np.bool_), np.zeros(self.n_envs)
+        for sweep, change in enumerate(self._sweeps(mdp), start=1):
+            self.num_timesteps += mdp.n_states
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self.logger.record("planning/change", change)
+            self.logger.record("planning/sweeps", sweep)
+            if log_interval is not None and sweep % log_interval == 0:
+                self.dump_logs()
+            callback.update_locals({"infos": infos, "dones": dones, "rewards": rewards, "change": change})
+            if not callback.on_step() or self.num_timesteps >= total_timesteps:
+                break
+        callback.on_rollout_end()
+        callback.on_training_end()
+        return self
