@@ -1,0 +1,277 @@
+"""The value of a Markov chain with rewards: V = r + W V, solved exactly and without a singular matrix.
+
+W holds γ p(s' | s) over outcomes that do not end the episode, ``leak`` the rest of each row: leak(s) = 1 - Σ W(s, s'),
+kept as a number of its own. The chain is cut into strong components, solved from the sinks up:
+
+- a component of moderate size by state elimination (Grassmann, Taksar & Heyman 1985, "Regenerative analysis and steady
+  state distributions for Markov chains"): Gaussian elimination in which every pivot is the *sum* of what leaves a state,
+  never a difference, so that a chain that ends after 10^12 steps loses no digit;
+- a large one by Gauss-Seidel sweeps in alternating directions until a proven error bound is met: for w > 0 with
+  w - W w >= c > 0, |V_exact - V| <= max |r + W V - V| max(w) / c. For γ < 1, w = 1 serves with c = 1 - γ; else w is swept
+  towards the expected number of steps;
+- a component that is never left (γ = 1, no leak) has no finite value unless its rewards are all 0: -∞ or +∞ by the sign
+  of its mean reward a step, NaN where that is zero, as the sum then only swings.
+
+A chain that cannot return is a sequence of one-state components: one pass, whatever its length.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from sb3_lecture.common.mdp_graph import group_by_component, strong_components
+
+#: a component is eliminated if that takes at most so many multiplications (discounted, undiscounted) …
+ELIMINATION_WORK = (2e8, 4e9)
+#: … and so many numbers in the band
+ELIMINATION_MEMORY = 4e7
+#: sweeps over one large component before giving up
+MAX_SWEEPS = 1_000_000
+
+
+class Chain(NamedTuple):
+    """A Markov chain with rewards.
+
+    :param ptr: first entry of each state, int64 [S + 1]
+    :param head: state an entry leads to, int32 [E]
+    :param weight: γ times its probability, float64 [E], all > 0
+    :param leak: 1 - Σ weight of each state: 1 - γ plus γ times the probability that the episode ends, float64 [S]
+    :param reward: expected reward of the step from each state, float64 [S]
+    """
+
+    ptr: np.ndarray
+    head: np.ndarray
+    weight: np.ndarray
+    leak: np.ndarray
+    reward: np.ndarray
+
+
+@numba.njit(cache=True)
+def _block_edges(
+    c: int, nodes: np.ndarray, chain: Chain, component: np.ndarray, place: np.ndarray, value: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool, int]:
+    """What a component gets from outside: rewards plus values of its exits [n], what leaves it [n], closed?, bandwidth."""
+    n = nodes.shape[0]
+    gain, leave = np.empty(n), np.empty(n)
+    closed, band = True, 0
+    for i in range(n):
+        s = nodes[i]
+        gain[i], leave[i] = chain.reward[s], chain.leak[s]
+        for j in range(chain.ptr[s], chain.ptr[s + 1]):
+            t = chain.head[j]
+            if component[t] == c:
+                band = max(band, abs(i - place[t]))
+            else:
+                gain[i] += chain.weight[j] * value[t]
+                leave[i] += chain.weight[j]
+        if leave[i] > 0.0:
+            closed = False
+    return gain, leave, closed, band
+
+
+@numba.njit(cache=True)
+def _eliminate(
+    c: int,
+    nodes: np.ndarray,
+    chain: Chain,
+    component: np.ndarray,
+    place: np.ndarray,
+    band: int,
+    gain: np.ndarray,
+    leave: np.ndarray,
+    value: np.ndarray,
+) -> float:
+    """State elimination inside a band; fills ``value`` unless the component is closed.
+
+    :return: for a closed component, the reward of one excursion from its first state, which has the sign of the mean
+        reward a step (0 if it is zero to rounding); else NaN
+    """
+    n = nodes.shape[0]
+    w = np.zeros((n, 2 * band + 1))  # w[i, j - i + band]: weight from i to j
+    for i in range(n):
+        for j in range(chain.ptr[nodes[i]], chain.ptr[nodes[i] + 1]):
+            if component[chain.head[j]] == c:
+                w[i, place[chain.head[j]] - i + band] += chain.weight[j]
+    out = np.zeros(n)  # the pivots: all that leaves a state once the later ones are eliminated
+    size = np.abs(gain)
+    for p in range(n - 1, 0, -1):
+        low = max(0, p - band)
+        total = leave[p]
+        for j in range(low, p):
+            total += w[p, j - p + band]
+        out[p] = total
+        for i in range(low, p):
+            f = w[i, p - i + band] / total
+            if f > 0.0:
+                gain[i] += f * gain[p]
+                size[i] += f * size[p]
+                leave[i] += f * leave[p]
+                for j in range(low, p):
+                    w[i, j - i + band] += f * w[p, j - p + band]
+    if leave[0] == 0.0:
+        return gain[0] if abs(gain[0]) > 1e-12 * size[0] else 0.0
+    value[nodes[0]] = gain[0] / leave[0]
+    for p in range(1, n):
+        total = gain[p]
+        for j in range(max(0, p - band), p):
+            total += w[p, j - p + band] * value[nodes[j]]
+        value[nodes[p]] = total / out[p]
+    return np.nan
+
+
+@numba.njit(cache=True)
+def _sweep(  # noqa: C901  (one compiled loop)
+    c: int,
+    nodes: np.ndarray,
+    chain: Chain,
+    component: np.ndarray,
+    gain: np.ndarray,
+    leave: np.ndarray,
+    discounted: bool,
+    tol: float,
+    max_sweeps: int,
+    value: np.ndarray,
+) -> float:
+    """Gauss-Seidel forward and backward, then a look at the residual; returns the error bound reached."""
+    n = nodes.shape[0]
+    steps = np.zeros(value.shape[0] if not discounted else 0)  # w of the bound; grows towards the expected steps to leave
+    factor = np.inf
+    conservative = True  # no exits: every row sums to γ, so that a constant shift moves all residuals alike
+    for i in range(n):
+        conservative = conservative and abs(leave[i] - leave[0]) <= 1e-15
+    if discounted:
+        factor = 1.0 / leave.min()
+    bound = np.inf
+    for _ in range(max_sweeps):
+        for k in range(2 * n):
+            i = k if k < n else 2 * n - 1 - k
+            s = nodes[i]
+            v, w, out = gain[i], 1.0, leave[i]
+            for j in range(chain.ptr[s], chain.ptr[s + 1]):
+                t = chain.head[j]
+                if t != s and component[t] == c:
+                    v += chain.weight[j] * value[t]
+                    out += chain.weight[j]
+                    if not discounted:
+                        w += chain.weight[j] * steps[t]
+            value[s] = v / out
+            if not discounted:
+                steps[s] = w / out
+        low, high, slack, longest, largest = np.inf, -np.inf, np.inf, 0.0, 0.0
+        for i in range(n):
+            s = nodes[i]
+            out = leave[i]
+            v, w = gain[i], 0.0
+            for j in range(chain.ptr[s], chain.ptr[s + 1]):
+                t = chain.head[j]
+                if t != s and component[t] == c:
+                    out += chain.weight[j]
+                    v += chain.weight[j] * value[t]
+                    if not discounted:
+                        w += chain.weight[j] * steps[t]
+            residual = v - out * value[s]
+            low, high = min(low, residual), max(high, residual)
+            largest = max(largest, abs(value[s]))
+            if not discounted:
+                slack, longest = min(slack, out * steps[s] - w), max(longest, steps[s])
+        if not discounted:
+            factor = longest / slack if slack > 0.0 else np.inf
+        elif conservative and low * high > 0.0:  # remove the common part of the error (MacQueen's bounds)
+            for i in range(n):
+                value[nodes[i]] += 0.5 * (low + high) / leave[0]
+            low, high = -0.5 * (high - low), 0.5 * (high - low)
+        bound = factor * max(abs(low), abs(high))
+        if bound <= tol or max(abs(low), abs(high)) <= 4e-16 * largest:
+            break
+    return bound
+
+
+@numba.njit(cache=True)
+def _mean_reward_sign(nodes: np.ndarray, chain: Chain, gain: np.ndarray, max_sweeps: int, value: np.ndarray) -> float:
+    """Sign of the mean reward of a large closed component: relative value sweeps with MacQueen's bounds (Puterman 8.5)."""
+    n = nodes.shape[0]
+    h, new = np.zeros(value.shape[0]), np.zeros(n)
+    for _ in range(max_sweeps):
+        low, high = np.inf, -np.inf
+        for i in range(n):
+            s = nodes[i]
+            total = gain[i]
+            for j in range(chain.ptr[s], chain.ptr[s + 1]):
+                total += chain.weight[j] * h[chain.head[j]]
+            low, high = min(low, total - h[s]), max(high, total - h[s])
+            new[i] = 0.5 * (h[s] + total)  # half a step: no period can keep it from converging
+        if low > 0.0 or high < 0.0:
+            return low + high
+        if high - low <= 1e-12 * np.abs(gain).max():
+            return 0.0
+        for i in range(n):
+            h[nodes[i]] = new[i] - new[0]
+    return 0.0
+
+
+@numba.njit(cache=True)
+def _solve(
+    chain: Chain, discounted: bool, tol: float, work: float, memory: float, max_sweeps: int, value: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """All components, sinks first; ``value`` holds the sweeps' starting point. Returns values, endless states, bound."""
+    n = value.shape[0]
+    component, n_components = strong_components(chain.ptr, chain.head, np.ones(chain.head.shape[0], np.bool_))
+    nodes_of, first = group_by_component(component, n_components)
+    place = np.empty(n, np.int32)
+    for c in range(n_components):
+        for i in range(first[c], first[c + 1]):
+            place[nodes_of[i]] = i - first[c]
+    endless = np.zeros(n, np.bool_)
+    bound = 0.0
+    for c in range(n_components):
+        nodes = nodes_of[first[c] : first[c + 1]]
+        gain, leave, closed, band = _block_edges(c, nodes, chain, component, place, value)
+        size = nodes.shape[0]
+        small = size * (float(band) ** 2 + 1) <= work and size * (2.0 * band + 1) <= memory
+        if closed:
+            sign = 0.0
+            if gain.min() < 0.0 and gain.max() > 0.0:
+                if small:
+                    sign = _eliminate(c, nodes, chain, component, place, band, gain, leave, value)
+                else:
+                    sign = _mean_reward_sign(nodes, chain, gain, max_sweeps, value)
+            elif gain.min() < 0.0 or gain.max() > 0.0:
+                sign = gain.min() + gain.max()
+            rewarded = np.any(gain != 0.0)
+            for s in nodes:
+                endless[s] = rewarded
+                value[s] = 0.0 if not rewarded else np.nan if sign == 0.0 else np.inf if sign > 0.0 else -np.inf
+        elif not np.all(np.isfinite(gain)):
+            total = gain.sum()  # from every state here each exit is reached with a positive probability
+            for s in nodes:
+                value[s] = total
+        elif small:
+            _eliminate(c, nodes, chain, component, place, band, gain, leave, value)
+        else:
+            for s in nodes:
+                value[s] = value[s] if np.isfinite(value[s]) else 0.0
+            bound += _sweep(c, nodes, chain, component, gain, leave, discounted, tol, max_sweeps, value)
+    return value, endless, bound
+
+
+def chain_value(
+    chain: Chain, discounted: bool, tol: float = 1e-10, start: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Expected (discounted) sum of rewards from every state of a Markov chain.
+
+    :param chain: the chain; its ``leak`` is positive everywhere if discounted
+    :param discounted: whether γ < 1
+    :param tol: error allowed where a component is too large to be eliminated
+    :param start: values that the sweeps begin with, [S]; default zeros
+    :return: values float64 [S] (-∞, +∞ or NaN where the sum has no finite value), the states of components that are never
+        left and whose rewards are not all 0, bool [S], and a proven bound of the sweeps' error, rounding apart
+    :raises RuntimeError: if sweeps do not meet ``tol``
+    """
+    value = np.zeros(chain.leak.shape[0]) if start is None else np.array(start, dtype=np.float64)
+    work = ELIMINATION_WORK[0 if discounted else 1]
+    value, endless, bound = _solve(chain, discounted, tol, work, ELIMINATION_MEMORY, MAX_SWEEPS, value)
+    scale = np.abs(value[np.isfinite(value)]).max(initial=1.0)
+    if bound > tol and not bound <= 1e-6 * scale:
+        raise RuntimeError(f"Policy evaluation stopped after {MAX_SWEEPS} sweeps with an error bound of {bound:.3g}")
+    return value, endless, float(bound)

@@ -1,0 +1,311 @@
+"""Modified policy iteration for γ < 1: the compiled sweeps and the loop that drives them.
+
+The method is Puterman & Shin's (1978; Puterman 1994, section 6.5): a greedy sweep, then some sweeps of policy evaluation,
+stopped by MacQueen's bounds (Puterman 1994, eq. 6.6.11): with d = Tv - v, v* lies between Tv + γ/(1-γ) min d and
+Tv + γ/(1-γ) max d; if episodes can end, 0 counts among the d (the end's own). What makes it fast:
+
+- the greedy sweep copies the chosen rows into a small chain while they are in the cache; partial evaluation reads those;
+- a state whose best action leads by more than γ span(v - v_then) cannot have changed its mind since: only its chosen row
+  is looked at (temporary action elimination, cf. Puterman 1994, section 6.7);
+- plain sweeps where they mix fast; where they do not, Gauss-Seidel sweeps in alternating directions, in worlds with an end
+  from the nearest states to the farthest, so that the end's value crosses the world in one sweep;
+- greedy sweeps go from the ends outwards in place too, from a lower bound up, until only the proof is left to be done;
+- the number of evaluation sweeps follows what earlier ones were worth.
+"""
+
+import numba
+import numpy as np
+
+from sb3_lecture.common.mdp_graph import reverse_rows, search_backward
+from sb3_lecture_envs.mdp import TabularMDP
+
+#: relaxations that keep infinities and NaN what they are
+_FASTMATH = {"reassoc", "contract", "nsz"}
+
+#: plain sweeps that shrink the span by less than this factor a sweep give way to Gauss-Seidel
+_SLOW_MIXING = 0.8
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _greedy_sweep(
+    fan: tuple[int, ...],
+    actions: tuple[int, ...],
+    row_ptr: np.ndarray,
+    next_state: np.ndarray,
+    prob: np.ndarray,
+    terminated: np.ndarray,
+    ends: bool,
+    reward: np.ndarray,
+    gamma: float,
+    order: np.ndarray,
+    v: np.ndarray,
+    zero: bool,
+    moved: float,
+    new_v: np.ndarray,
+    policy: np.ndarray,
+    lead: np.ndarray,
+    ptr: np.ndarray,
+    head: np.ndarray,
+    weight: np.ndarray,
+    gain: np.ndarray,
+) -> tuple[float, float]:
+    """``new_v`` = T v with its greedy policy, copied to the chain; row i of the chain is that of state ``order[i]``.
+
+    :param fan: a tuple as long as every row of the MDP, or () if rows differ: lengths of tuples are constants to the compiler
+    :param actions: a tuple of A numbers, or () if there are many
+    :param ends: whether some outcome ends the episode
+    :param new_v: T v; ``v`` itself to sweep in place
+    :param zero: whether v is constantly 0, so that q = r
+    :param moved: γ span(v - the v of the last greedy sweep)
+    :param lead: lead of the best action over the next one, [S]
+    :return: min and max of the change
+    """
+    k = len(fan)
+    n_actions = len(actions) if len(actions) else reward.shape[1]
+    low, high = np.inf, -np.inf
+    for i in range(order.shape[0]):
+        s = order[i]
+        o = i * k if k else ptr[i]
+        if lead[s] > moved:
+            lead[s] -= moved
+            best = gain[i]
+            for j in range(k if k else ptr[i + 1] - o):
+                best += weight[o + j] * v[np.uint32(head[o + j])]
+        else:
+            best, second, chosen = -np.inf, -np.inf, 0
+            for a in range(n_actions):
+                q = 0.0
+                if not zero:
+                    row = s * n_actions + a
+                    e = row * k if k else row_ptr[row]
+                    for j in range(k if k else row_ptr[row + 1] - e):
+                        x = prob[e + j] * v[np.uint32(next_state[e + j])]
+                        q += 0.0 if ends and terminated[e + j] else x
+                q = reward[s, a] + gamma * q
+                if q > best:
+                    best, second, chosen = q, best, a
+                elif q > second:
+                    second = q
+            row = s * n_actions + chosen
+            e = row * k if k else row_ptr[row]
+            n = k if k else row_ptr[row + 1] - e
+            for j in range(n):
+                head[o + j] = next_state[e + j]
+                weight[o + j] = 0.0 if ends and terminated[e + j] else gamma * prob[e + j]
+            if not k:
+                for j in range(o + n, ptr[i + 1]):
+                    head[j], weight[j] = s, 0.0
+            gain[i] = reward[s, chosen]
+            policy[s], lead[s] = chosen, best - second
+        d = best - v[s]
+        if d < low:
+            low = d
+        if d > high:
+            high = d
+        new_v[s] = best
+    return low, high
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _plain_sweep(
+    fan: tuple[int, ...],
+    order: np.ndarray,
+    ptr: np.ndarray,
+    head: np.ndarray,
+    weight: np.ndarray,
+    gain: np.ndarray,
+    v: np.ndarray,
+    new_v: np.ndarray,
+) -> tuple[float, float]:
+    """``new_v`` = r_π + γ P_π v; returns min and max of the change."""
+    k = len(fan)
+    low, high = np.inf, -np.inf
+    for i in range(order.shape[0]):
+        s = order[i]
+        o = i * k if k else ptr[i]
+        x = gain[i]
+        for j in range(k if k else ptr[i + 1] - o):
+            x += weight[o + j] * v[np.uint32(head[o + j])]
+        d = x - v[s]
+        if d < low:
+            low = d
+        if d > high:
+            high = d
+        new_v[s] = x
+    return low, high
+
+
+@numba.njit(cache=True, fastmath=_FASTMATH)
+def _in_place_sweep(
+    fan: tuple[int, ...],
+    order: np.ndarray,
+    ptr: np.ndarray,
+    head: np.ndarray,
+    weight: np.ndarray,
+    gain: np.ndarray,
+    v: np.ndarray,
+    backward: bool,
+) -> float:
+    """One Gauss-Seidel sweep of policy evaluation; returns the largest change."""
+    k, n = len(fan), order.shape[0]
+    largest = 0.0
+    for step in range(n):
+        i = n - 1 - step if backward else step
+        s = order[i]
+        o = i * k if k else ptr[i]
+        x = gain[i]
+        for j in range(k if k else ptr[i + 1] - o):
+            x += weight[o + j] * v[np.uint32(head[o + j])]
+        d = abs(x - v[s])
+        if d > largest:
+            largest = d
+        v[s] = x
+    return largest
+
+
+@numba.njit(cache=True)
+def _span(new: np.ndarray, old: np.ndarray, low: float, high: float) -> float:
+    for i in range(new.shape[0]):
+        d = new[i] - old[i]
+        if d < low:
+            low = d
+        if d > high:
+            high = d
+    return high - low
+
+
+def _uniform_fan(row_ptr: np.ndarray, n_rows: int) -> tuple[int, ...]:
+    """A tuple as long as every row if they are all of one length up to 8, else ()."""
+    k = int(row_ptr[1])
+    uniform = k <= 8 and row_ptr[-1] == k * n_rows and bool(np.all(row_ptr[1:] - row_ptr[:-1] == k))
+    return (0,) * k if uniform else ()
+
+
+class _Sweeper:
+    """The arrays that sweeps work on: value vectors, the policy, and the chain of the policy's rows.
+
+    :param mdp: the world
+    :param gamma: discount in [0, 1)
+    """
+
+    def __init__(self, mdp: TabularMDP, gamma: float) -> None:
+        n, n_actions = mdp.n_states, mdp.n_actions
+        self.gamma, self.horizon = gamma, gamma / (1.0 - gamma)
+        self.ends = bool(mdp.terminated.any())
+        self.fan = _uniform_fan(mdp.row_ptr, n * n_actions)
+        self.actions = (0,) * n_actions if n_actions <= 8 else ()
+        self.policy, self.lead = np.zeros(n, np.int32), np.zeros(n)
+        self.zero, self.lead_holds = not self.ends, False
+        if self.ends:  # sweep from the ends outwards, upwards from the lowest return there could be
+            back = reverse_rows(mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, n)
+            goal, usable = np.zeros(n, np.bool_), np.ones(n * n_actions, np.bool_)
+            law = (mdp.row_ptr, mdp.prob, mdp.terminated)
+            _, self.order, n_ending = search_backward(*law, *back, n_actions, goal, usable)
+            self.endless = self.order[n_ending:].copy()
+            self.v = np.full(n, min(0.0, float(mdp.expected_reward.min())) / (1.0 - gamma))
+        else:
+            self.order, self.v = np.arange(n, dtype=np.int32), np.zeros(n)
+            self.endless = np.zeros(0, np.int32)
+        self.new_v, self.v_then = np.zeros(n), np.zeros(n)
+        if self.fan:
+            room, ptr = n * len(self.fan), np.zeros(1, np.int64)
+        else:
+            longest = np.diff(mdp.row_ptr).reshape(n, n_actions).max(axis=1)[self.order]
+            ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(longest, dtype=np.int64)])
+            room = int(ptr[-1])
+        self.law = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, self.ends, mdp.expected_reward, gamma)
+        self.chain = (ptr, np.zeros(room, np.int32), np.zeros(room), np.zeros(n))
+
+    def greedy(self) -> tuple[float, float]:
+        """``v`` becomes T v; returns the least and largest d = T v - v, with 0 counted if episodes can end."""
+        low, high = (0.0, 0.0) if self.ends else (np.inf, -np.inf)
+        moved = self.gamma * _span(self.v, self.v_then, low, high) if self.lead_holds else np.inf
+        self.v_then[:] = self.v
+        state = (self.order, self.v, self.zero, moved, self.new_v, self.policy, self.lead)
+        low, high = _greedy_sweep(self.fan, self.actions, *self.law, *state, *self.chain)
+        self.zero, self.lead_holds = False, True
+        self.v, self.new_v = self.new_v, self.v
+        return (min(low, 0.0), max(high, 0.0)) if self.ends else (low, high)
+
+    def greedy_in_place(self) -> float:
+        """A greedy Gauss-Seidel sweep in ``order``; returns the largest change."""
+        state = (self.order, self.v, False, np.inf, self.v, self.policy, self.lead)
+        low, high = _greedy_sweep(self.fan, self.actions, *self.law, *state, *self.chain)
+        self.lead_holds = False
+        return max(-low, high)
+
+    def shift(self, low: float) -> None:
+        """Raise the values to MacQueen's lower bound where no end can be reached, so that T v >= v from here on.
+
+        In-place sweeps do not commute with adding a constant; from a v with T v >= v they only rise and cannot cycle.
+        """
+        if not self.ends:
+            self.v += self.horizon * low
+        elif self.endless.size:  # a closed world of their own
+            d = self.v[self.endless] - self.v_then[self.endless]
+            self.v[self.endless] += self.horizon * max(0.0, d.min())
+
+    def evaluate(self, target: float, max_sweeps: int) -> tuple[float, float]:
+        """Plain sweeps until the span of the change is at most ``target``; returns it, and its last factor a sweep."""
+        span, rate = np.inf, 0.0
+        for sweep in range(max_sweeps):
+            low, high = _plain_sweep(self.fan, self.order, *self.chain, self.v, self.new_v)
+            self.v, self.new_v = self.new_v, self.v
+            rate = (high - low) / span if span > 0.0 else 0.0
+            span = high - low
+            if span <= target or (sweep >= 4 and rate > _SLOW_MIXING):
+                break
+        return span, rate
+
+    def evaluate_in_place(self, target: float, max_sweeps: int) -> float:
+        """Gauss-Seidel sweeps there and back until no value changes by more than ``target``; returns the last change."""
+        change = np.inf
+        for sweep in range(max_sweeps):
+            change = _in_place_sweep(self.fan, self.order, *self.chain, self.v, sweep % 2 == 0)
+            if change <= target:
+                break
+        return change
+
+
+def solve_discounted(mdp: TabularMDP, gamma: float, tol: float, max_sweeps: int) -> tuple[np.ndarray, np.ndarray, int, float]:
+    """Modified policy iteration; with ``max_sweeps`` 0, value iteration.
+
+    :param mdp: the world
+    :param gamma: discount in [0, 1)
+    :param tol: error allowed
+    :param max_sweeps: sweeps of policy evaluation between two greedy ones, at most
+    :return: values [S], greedy policy [S], number of greedy sweeps, proven bound of the values' error
+    """
+    sweeper = _Sweeper(mdp, gamma)
+    horizon = sweeper.horizon
+    # sums of many rounded terms cannot be told apart below this
+    tol = max(tol, 4e-15 * horizon * max(1.0, horizon) * float(np.abs(mdp.expected_reward).max()))
+    aim = tol / horizon if horizon else np.inf  # the largest change that proves the tolerance
+    iterations = 0
+    change = np.inf if sweeper.ends and max_sweeps else 0.0
+    while change > 30.0 * aim and iterations < 1000:
+        change = sweeper.greedy_in_place()
+        iterations += 1
+        if iterations > 3:
+            sweeper.evaluate_in_place(max(0.1 * change, 0.3 * aim), max_sweeps)
+    in_place, depth, reached = sweeper.ends, 0.3, 0.0
+    while True:
+        low, high = sweeper.greedy()
+        iterations += 1
+        bound = horizon * max(-low, high) if sweeper.ends else 0.5 * horizon * (high - low)
+        if bound <= tol:
+            if not sweeper.ends:
+                sweeper.v += 0.5 * horizon * (low + high)  # the middle of the bounds
+            return sweeper.v, sweeper.policy, iterations, bound
+        if not max_sweeps:
+            continue
+        if in_place:
+            sweeper.shift(low)
+        size = max(-low, high) if in_place else high - low
+        # evaluate more deeply once the greedy sweep finds no more than evaluation had left
+        depth = max(0.1 * depth, 1e-4) if size <= 2.0 * reached else 0.3
+        if in_place:
+            reached = sweeper.evaluate_in_place(max(depth * size, 0.3 * aim), max_sweeps)
+        else:
+            reached, rate = sweeper.evaluate(max(depth * size, 0.6 * aim), max_sweeps)
+            in_place = rate > _SLOW_MIXING
