@@ -101,6 +101,8 @@ def play(
     human = int(np.random.default_rng(seed).integers(2)) if side == "random" else ("first", "second").index(side)
     observation, _ = env.reset(seed=seed)
     write(f"You play {'XO'[human]}, the {('first', 'second')[human]} player. {HELP}")
+    if opponent == "perfect" and type(game).__name__ == "ConnectFour":
+        write("The perfect player searches to the end of the game: its first few answers may take minutes, later ones none.")
     while True:
         mover = int(env.state[PLY]) % 2
         if mover == human:

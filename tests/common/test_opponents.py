@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 import sb3_lecture_envs  # noqa: F401  registers the ids
 from sb3_lecture.common.opponents import ModelOpponent, SearchOpponent, legal_actions
+from sb3_lecture.model_based.mcts import RolloutSearch
 from sb3_lecture_envs.board.game import PLY
 from sb3_lecture_envs.board.players import RandomPlayer
 from sb3_lecture_envs.board.solve import solve
@@ -145,3 +146,16 @@ def test_the_search_beats_chance_in_the_env():
         results += rewards[terminated].tolist()
     assert len(results) > 100 and max(results) <= 0 and np.mean(results) < -0.7
     assert (env.state[:, PLY] < 9).all()
+
+
+def test_a_tree_search_is_an_opponent_also_after_a_journey():
+    game, table = TicTacToe(), solve(TicTacToe())
+    player = pickle.loads(pickle.dumps(SearchOpponent(game, RolloutSearch(game, n_simulations=2000, seed=0), seed=0)))
+    states = some_states(200)
+    masks, values = game.legal(states), table.move_values(states)
+    actions = player.batch(game.observe(states), masks)
+    assert masks[np.arange(200), actions].all()
+    assert (values[np.arange(200), actions] == values.max(axis=1)).mean() > 0.97
+    env = gym.make(ENV, opponent=player, side="second")
+    observation, info = env.reset(seed=0)
+    assert observation.sum() == 1 and info["action_mask"].sum() == 8

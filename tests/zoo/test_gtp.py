@@ -130,6 +130,15 @@ def test_a_person_wins_and_loses_in_the_terminal():
     assert result == -1.0 and "You lose." in printed[-1]
 
 
+def test_the_search_answers_in_the_terminal_and_over_gtp():
+    read, printed = terminal("a1", "b1")  # two in a row: the search stops the third
+    play("Lecture/TicTacToe-v0", "mcts", simulations=2000, seed=0, read=read, write=printed.append)
+    assert "O plays c1." in printed
+    sink = io.StringIO()
+    gtp(["--size", "5", "--simulations", "50", "--seed", "0"], io.StringIO("genmove b\ngenmove w\nquit\n"), sink)
+    assert all(answer.startswith("= ") for answer in sink.getvalue().split("\n\n")[:2])
+
+
 def test_a_person_may_leave_and_meets_the_perfect_player():
     read, printed = terminal("4-1")
     assert play("Lecture/Nim-v0", "perfect", seed=0, read=read, write=printed.append) == 0.0
