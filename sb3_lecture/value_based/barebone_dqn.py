@@ -19,7 +19,7 @@ clipped error amounts to. Gradients are clipped as in SB3, actions are ε-greedy
 limit is bootstrapped through.
 
 Speed: the minibatches of several gradient steps are drawn in one call; as the target network stands still meanwhile, their
-targets are computed in one forward pass; Adam runs fused.
+targets are computed in one forward pass; Adam runs fused; a plain network acts through NumPy views of its own weights.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,11 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, obs_as_tensor, polyak_update
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy, QNetwork
@@ -160,6 +162,7 @@ class BareboneDQN(OffPolicyAlgorithm):
         self.exploration_rate = exploration_initial_eps
         self.max_grad_norm = max_grad_norm
         self._n_calls = 0  # steps of the vectorised environment
+        self._layers: list[tuple[Array, Array]] | None = None  # NumPy views of the network's weights, where it allows them
         if _init_setup_model:
             self._setup_model()
 
@@ -207,6 +210,10 @@ class BareboneDQN(OffPolicyAlgorithm):
         """
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        self._layers = linear_layers(self.q_net)
+        return super()._setup_learn(*args, **kwargs)
+
     # ------------------------------------------------------------------ acting
 
     def _sample_action(
@@ -214,16 +221,31 @@ class BareboneDQN(OffPolicyAlgorithm):
     ) -> tuple[Array, Array]:
         """ε-greedy actions [n_envs], one coin per environment; random ones before ``learning_starts``."""
         epsilon = 1.0 if self.num_timesteps < learning_starts else self.exploration_rate
-        explore = np.random.random(n_envs) < epsilon  # [n_envs]
-        actions = self._random_actions(n_envs)
-        if not explore.all():
-            with th.no_grad():
-                q = self.q_net(obs_as_tensor(self._last_obs, self.device))  # type: ignore[arg-type]  # [n_envs, n_actions]
-                actions = np.where(explore, actions, q.argmax(dim=1).cpu().numpy())
+        coins = np.random.random(n_envs)  # [n_envs]
+        explore = coins < epsilon
+        if explore.all():
+            actions = self._random_actions(coins, epsilon)
+        else:
+            actions = self._q_values(self._last_obs).argmax(axis=1)
+            if explore.any():
+                actions = np.where(explore, self._random_actions(coins, epsilon), actions)
         return actions, actions
 
-    def _random_actions(self, n: int) -> Array:
-        return np.random.randint(int(self.action_space.n), size=n)  # type: ignore[attr-defined]
+    def _random_actions(self, coins: Array, epsilon: float) -> Array:
+        """Uniform actions from the coins themselves: those below ε are uniform in [0, ε), the others' actions are not used."""
+        n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
+        return np.minimum(coins / max(epsilon, 1e-12) * n_actions, n_actions - 1).astype(np.int64)
+
+    def _q_values(self, observations: Any) -> Array:
+        """q(s, ·; w) of a batch of observations, [batch, n_actions]."""
+        if self._layers is not None:  # a few rows through a small net: NumPy does it in a fraction of torch's overhead
+            x = observations
+            for weight, bias in self._layers[:-1]:
+                x = np.maximum(x @ weight + bias, 0.0)
+            weight, bias = self._layers[-1]
+            return x @ weight + bias
+        with th.no_grad():
+            return self.q_net(obs_as_tensor(observations, self.device)).cpu().numpy()
 
     def _on_step(self) -> None:
         """Refresh the target network when due, lower ε."""
@@ -252,8 +274,8 @@ class BareboneDQN(OffPolicyAlgorithm):
         actions, state = self.policy.predict(observation, state, episode_start, deterministic=True)
         if not deterministic:
             shape = np.shape(actions)
-            explore = np.random.random(shape) < self.exploration_rate
-            actions = np.where(explore, self._random_actions(int(np.prod(shape))).reshape(shape), actions)
+            coins = np.random.random(shape)
+            actions = np.where(coins < self.exploration_rate, self._random_actions(coins, self.exploration_rate), actions)
         return actions, state
 
     # ------------------------------------------------------------------ learning
@@ -264,7 +286,8 @@ class BareboneDQN(OffPolicyAlgorithm):
         :param gradient_steps: how many gradient steps
         :param batch_size: transitions in each, drawn from the memory; ignored without ``replay``
         """
-        self.policy.set_training_mode(True)
+        if self._layers is None:  # a plain network has neither dropout nor batch statistics
+            self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         parameters = list(self.q_net.parameters())
         losses = []
@@ -274,7 +297,7 @@ class BareboneDQN(OffPolicyAlgorithm):
             loss = self.bellman_error(observations, actions, rewards, discounts, next_observations, next_target_q)
             self.policy.optimizer.zero_grad()
             loss.backward()
-            th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm, foreach=True)
+            clip_gradients(parameters, self.max_grad_norm)
             self.policy.optimizer.step()
             losses.append(loss.detach())
         self._n_updates += gradient_steps
@@ -326,6 +349,9 @@ class BareboneDQN(OffPolicyAlgorithm):
             gamma = data.discounts if data.discounts is not None else self.gamma  # γ^n from an n-step buffer
             discounts = gamma * (1.0 - data.dones)  # dones leave time limits out
             arguments = self._with_targets(data.observations, data.actions, data.rewards, discounts, data.next_observations)
+            if n_batches == 1:
+                yield arguments
+                continue
             for i in range(0, n_batches * batch_size, batch_size):
                 yield tuple(_rows(argument, slice(i, i + batch_size)) for argument in arguments)
 
@@ -358,10 +384,41 @@ class BareboneDQN(OffPolicyAlgorithm):
         return tensors(buffer.observations), column(buffer.actions), rewards, discounts, tensors(buffer.next_observations)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "q_net", "q_net_target"]
+        return [*super()._excluded_save_params(), "q_net", "q_net_target", "_layers"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
+
+
+def clip_gradients(parameters: list[th.nn.Parameter], max_norm: float) -> None:
+    """Scale gradients down to a largest joint norm: ``clip_grad_norm_``, but they are touched only where that is needed.
+
+    :param parameters: parameters that may have a gradient
+    :param max_norm: largest norm
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = th.cat([gradient.flatten() for gradient in gradients]).norm().item()
+    if norm > max_norm:
+        for gradient in gradients:
+            gradient.mul_(max_norm / (norm + 1e-6))
+
+
+def linear_layers(net: QNetwork) -> list[tuple[Array, Array]] | None:
+    """The layers of a plain ReLU network as NumPy views that share memory with its parameters.
+
+    :param net: SB3's Q-network
+    :return: (weight [n_in, n_out], bias [n_out]) of each layer; None where the network is anything else: on a GPU, with
+        another activation, or with observations that SB3 flattens, scales or encodes first
+    """
+    layers, activations = list(net.q_net)[::2], list(net.q_net)[1::2]
+    flat = isinstance(net.observation_space, spaces.Box) and len(net.observation_space.shape) == 1
+    if (
+        not (flat and net.observation_space.dtype == np.float32 and type(net.features_extractor) is FlattenExtractor)
+        or not all(type(layer) is th.nn.Linear and layer.weight.device.type == "cpu" for layer in layers)
+        or not all(type(activation) is th.nn.ReLU for activation in activations)
+    ):
+        return None
+    return [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in layers]  # type: ignore[operator]
 
 
 def _rows(tensors: Any, rows: slice) -> Any:
