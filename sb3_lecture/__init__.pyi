@@ -6,6 +6,22 @@ from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE
+from .tabular.double_q_learning import DoubleQLearning as DoubleQLearning
+from .tabular.dyna_q import DynaQ as DynaQ
+from .tabular.expected_sarsa import ExpectedSarsa as ExpectedSarsa
+from .tabular.gradient_bandit import GradientBandit as GradientBandit
+from .tabular.monte_carlo_control import MonteCarloControl as MonteCarloControl
+from .tabular.monte_carlo_prediction import MonteCarloPrediction as MonteCarloPrediction
+from .tabular.n_step_sarsa import NStepSarsa as NStepSarsa
+from .tabular.policy_evaluation import PolicyEvaluation as PolicyEvaluation
+from .tabular.policy_iteration import PolicyIteration as PolicyIteration
+from .tabular.prioritized_sweeping import PrioritizedSweeping as PrioritizedSweeping
+from .tabular.q_lambda import QLambda as QLambda
+from .tabular.q_learning import QLearning as QLearning
+from .tabular.sarsa import Sarsa as Sarsa
+from .tabular.sarsa_lambda import SarsaLambda as SarsaLambda
+from .tabular.td_prediction import TDPrediction as TDPrediction
+from .tabular.value_iteration import ValueIteration as ValueIteration
 from .value_based.barebone_dqn import BareboneDQN as BareboneDQN
 
 __all__ = [
@@ -13,7 +29,23 @@ __all__ = [
     "REINFORCE",
     "ActorCritic",
     "BareboneDQN",
+    "DoubleQLearning",
+    "DynaQ",
     "EvolutionStrategies",
+    "ExpectedSarsa",
     "GeneticAlgorithm",
+    "GradientBandit",
+    "MonteCarloControl",
+    "MonteCarloPrediction",
+    "NStepSarsa",
     "PPOPenalty",
+    "PolicyEvaluation",
+    "PolicyIteration",
+    "PrioritizedSweeping",
+    "QLambda",
+    "QLearning",
+    "Sarsa",
+    "SarsaLambda",
+    "TDPrediction",
+    "ValueIteration",
 ]
