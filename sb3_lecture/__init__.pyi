@@ -6,6 +6,7 @@ from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE
+from .policy_gradient.sac_discrete import SACDiscrete as SACDiscrete
 from .tabular.double_q_learning import DoubleQLearning as DoubleQLearning
 from .tabular.dyna_q import DynaQ as DynaQ
 from .tabular.expected_sarsa import ExpectedSarsa as ExpectedSarsa
@@ -44,6 +45,7 @@ __all__ = [
     "PrioritizedSweeping",
     "QLambda",
     "QLearning",
+    "SACDiscrete",
     "Sarsa",
     "SarsaLambda",
     "TDPrediction",

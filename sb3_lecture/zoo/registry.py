@@ -59,6 +59,7 @@ ALGORITHMS: dict[str, str] = {
     "actor_critic": "sb3_lecture.policy_gradient.actor_critic:ActorCritic",
     "ppo_penalty": "sb3_lecture.policy_gradient.ppo_penalty:PPOPenalty",
     "reinforce": "sb3_lecture.policy_gradient.reinforce:REINFORCE",
+    "sac_discrete": "sb3_lecture.policy_gradient.sac_discrete:SACDiscrete",
     # ours: values
     "barebone_dqn": "sb3_lecture.value_based.barebone_dqn:BareboneDQN",
     # ours: evolution

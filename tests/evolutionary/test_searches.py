@@ -1,0 +1,187 @@
+"""The three searches on functions whose optimum is known, and on CartPole."""
+
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from sb3_lecture.evolutionary.cma_es import CMAES
+from sb3_lecture.evolutionary.evolution_strategies import EvolutionStrategies, centered_ranks, es_gradient
+from sb3_lecture.evolutionary.genetic_algorithm import GeneticAlgorithm
+
+
+class OneStep(gym.Env):
+    """An episode is one step that takes d numbers and pays −f(them): a policy of d biases is a point of R^d."""
+
+    observation_space = spaces.Box(0.0, 0.0, (1,))
+
+    def __init__(self, f, d):
+        self.f = f
+        self.action_space = spaces.Box(-10.0, 10.0, (d,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, dtype=np.float32), -float(self.f(np.asarray(action, dtype=np.float64))), True, False, {}
+
+
+def sphere(x):
+    return np.sum((x - 1.5) ** 2)
+
+
+def rosenbrock(x):  # its minimum is 0, at (1, …, 1), at the end of a bent valley
+    return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+
+def search(cls, f, d, generations, **kwargs):
+    env = make_vec_env(lambda: OneStep(f, d), n_envs=kwargs["population_size"])
+    model = cls("LinearPolicy", env, policy_kwargs={"squash_output": False}, seed=0, **kwargs)
+    model.learn(generations * kwargs["population_size"])
+    return f(model.predict(np.zeros(1, dtype=np.float32))[0].astype(np.float64))
+
+
+def test_cma_es_finds_the_minimum_of_the_sphere():
+    assert search(CMAES, sphere, 4, 120, population_size=12) < 1e-8
+
+
+def test_cma_es_finds_the_minimum_of_rosenbrock():
+    assert search(CMAES, rosenbrock, 4, 300, population_size=12) < 1e-6
+
+
+def test_sep_cma_es_takes_over_above_its_limit_and_finds_the_minimum_of_the_sphere():
+    assert search(CMAES, sphere, 4, 150, population_size=12, sep_above=3) < 1e-6
+
+
+def test_cma_es_keeps_the_full_covariance_up_to_its_limit():
+    pytest.importorskip("cmaes")
+    from cmaes import CMA, SepCMA
+
+    for limit, kind in ((10, CMA), (9, SepCMA)):
+        model = CMAES("MlpPolicy", "CartPole-v1", population_size=4, sep_above=limit, seed=0).learn(1)
+        assert model.n_params == 10 and type(model._search) is kind
+
+
+def test_evolution_strategies_and_the_genetic_algorithm_descend_the_sphere():
+    start = sphere(np.zeros(4))
+    assert search(EvolutionStrategies, sphere, 4, 150, population_size=16, learning_rate=0.05) < 0.01 * start
+    assert search(GeneticAlgorithm, sphere, 4, 60, population_size=16, sigma=0.2, n_elite_episodes=0) < 0.05 * start
+
+
+def test_es_gradient_is_exact_on_a_quadratic_once_the_noise_spans_the_space():
+    """On −½ (θ−c)ᵀA(θ−c) antithetic pairs leave ε εᵀ ∇f: with the unit vectors, times √d, for noise it is ∇f itself."""
+    rng = np.random.default_rng(0)
+    d, sigma = 5, 0.3
+    a = rng.normal(size=(d, d))
+    a, c, theta = a @ a.T, rng.normal(size=d), rng.normal(size=d)
+
+    def f(x):
+        return -0.5 * (x - c) @ a @ (x - c)
+
+    noise = np.sqrt(d) * np.eye(d)
+    weights = np.array([f(theta + s * sigma * e) for s in (1, -1) for e in noise])
+    np.testing.assert_allclose(es_gradient(noise, weights, sigma), -a @ (theta - c), rtol=1e-10)
+
+
+def test_es_gradient_is_unbiased_on_a_quadratic():
+    rng = np.random.default_rng(1)
+    d, sigma, n = 3, 0.5, 20_000
+    c, theta = np.array([1.0, -2.0, 0.5]), np.zeros(d)
+    noise = rng.normal(size=(n, d))
+    weights = np.concatenate([-0.5 * ((theta + s * sigma * noise - c) ** 2).sum(axis=1) for s in (1, -1)])
+    singles = np.array([es_gradient(noise[i : i + 1], weights[[i, n + i]], sigma) for i in range(n)])
+    error = singles.std(axis=0) / np.sqrt(n)
+    assert (np.abs(singles.mean(axis=0) - (c - theta)) <= 3 * error).all()
+    np.testing.assert_allclose(singles.mean(axis=0), es_gradient(noise, weights, sigma), rtol=1e-8)
+
+
+def test_a_constant_fitness_moves_nothing_with_antithetic_noise():
+    noise = np.random.default_rng(0).normal(size=(8, 3))
+    np.testing.assert_array_equal(es_gradient(noise, np.full(16, 7.0), 0.1), np.zeros(3))
+
+
+def test_centered_ranks_ignore_the_scale_and_share_ties():
+    fitness = np.array([3.0, -1.0, 10.0, 3.0, 200.0])
+    np.testing.assert_allclose(centered_ranks(fitness), [-0.125, -0.5, 0.25, -0.125, 0.5])
+    np.testing.assert_array_equal(centered_ranks(fitness), centered_ranks(1e3 * fitness - 7.0))
+    np.testing.assert_array_equal(centered_ranks(np.ones(6)), np.zeros(6))
+    shuffled = np.random.default_rng(0).permutation(9).astype(float)
+    np.testing.assert_allclose(centered_ranks(shuffled), shuffled / 8 - 0.5)
+
+
+def test_weight_decay_shrinks_the_parameters_where_nothing_else_acts():
+    env = make_vec_env(lambda: OneStep(lambda x: 0.0, 2), n_envs=4)
+    model = EvolutionStrategies("LinearPolicy", env, population_size=4, weight_decay=0.1, learning_rate=1e-3, seed=0)
+    before = np.abs(model.policy.get_vector())
+    model.learn(40)
+    assert (np.abs(model.policy.get_vector()) < before).all()
+
+
+def test_the_elite_passes_on_unchanged_and_never_gets_worse_without_noise():
+    best = []
+    env = make_vec_env(lambda: OneStep(sphere, 3), n_envs=8)
+    model = GeneticAlgorithm(
+        "LinearPolicy", env, population_size=8, n_elite_episodes=0, policy_kwargs={"squash_output": False}, seed=0
+    )
+    for _ in range(15):
+        model.learn(8)
+        best.append(-sphere(np.clip(model.elite.numpy()[0, -3:], -10, 10)))
+        np.testing.assert_array_equal(model._ask(model._rng())[0], model.elite.numpy()[0])
+        np.testing.assert_array_equal(model.policy.get_vector(), model.elite.numpy()[0])
+    assert best == sorted(best) and best[-1] > best[0]
+
+
+def test_the_elites_contest_counts_its_steps():
+    env = make_vec_env(lambda: OneStep(sphere, 3), n_envs=8)
+    model = GeneticAlgorithm("LinearPolicy", env, population_size=8, n_elite_candidates=3, n_elite_episodes=5, seed=0)
+    model.learn(1)
+    assert model.num_timesteps == 8 + 3 * 5
+
+
+def test_parents_are_the_best_fifth_and_children_are_near_them():
+    env = make_vec_env(lambda: OneStep(sphere, 3), n_envs=20)
+    model = GeneticAlgorithm(
+        "LinearPolicy", env, population_size=20, sigma=1e-3, policy_kwargs={"squash_output": False}, seed=0
+    )
+    model.learn(20)
+    assert model.parents.shape == (4, model.n_params)
+    scores = [-sphere(p[-3:]) for p in model.parents.numpy()]
+    assert scores == sorted(scores, reverse=True)
+    children = model._ask(model._rng())[1:]
+    nearest = np.abs(children[:, None] - model.parents.numpy()[None]).max(axis=2).min(axis=1)
+    assert nearest.max() < 6e-3
+
+
+def test_without_cmaes_the_error_names_what_to_install():
+    code = (
+        "import sys; sys.modules['cmaes'] = None\n"
+        "from sb3_lecture.evolutionary.cma_es import CMAES\n"
+        "model = CMAES('MlpPolicy', 'CartPole-v1', population_size=4)\n"
+        "try:\n    model.learn(1)\n"
+        "except ImportError as error:\n    assert 'sb3-lecture[evolution]' in str(error)\n"
+        "else:\n    raise SystemExit('no error')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def cartpole_return(cls, steps, seed, **kwargs):
+    model = cls("MlpPolicy", "CartPole-v1", seed=seed, **kwargs).learn(steps)
+    return evaluate_policy(model, make_vec_env("CartPole-v1", n_envs=10, seed=1000 + seed), n_eval_episodes=50)[0]
+
+
+def test_cma_es_learns_cartpole():
+    assert cartpole_return(CMAES, 60_000, seed=0) >= 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("cls", [EvolutionStrategies, GeneticAlgorithm, CMAES])
+def test_evolution_solves_cartpole(cls, seed):
+    assert cartpole_return(cls, 500_000, seed) >= 475
