@@ -16,11 +16,10 @@ import numpy as np
 
 from .connect_four import CELLS, OTHER, OVER, OWN, WIDTH, ConnectFour
 from .game import PLY
-from .players import ILLEGAL, optimal_moves, uniform_choice
+from .players import ILLEGAL, UNKNOWN, optimal_moves, uniform_choice
 
 BOOK = Path(__file__).parent / "connect_four_positions.npz"
 N_POSITIONS = 1000
-UNKNOWN = -999  # a score not computed
 N_SHALLOW = {0: 1, 1: 4, 2: 4, 3: 4, 4: 4, 5: 5, 6: 6, 7: 8, 8: 10, 9: 12, 10: 16, 11: 20}  # positions by ply
 
 
@@ -105,8 +104,10 @@ def make_positions(path: Path, minutes: float, seed: int = 0, table_bits: int = 
         scores = solver.move_scores(state[None])[0] if ply >= 8 else np.full(WIDTH, UNKNOWN, np.int16)
         values = _sign(scores) if ply >= 8 else solver.move_values(state[None])[0]
         rows.append((state, values, scores))
+        solved.add((int(state[OWN]), int(state[OTHER])))
         _write(path, rows)
         print(f"ply {ply}: values {values.tolist()} in {time.time() - began:.1f} s", flush=True)
+    rows += lost_successors([row for row in rows if row[0][PLY] < 5], solved)
     for ply in range(12, CELLS):
         n = (N_POSITIONS - len(rows)) // (CELLS - ply)  # what is left, spread evenly
         states = random_positions(ply, 3 * n, rng)
@@ -119,6 +120,26 @@ def make_positions(path: Path, minutes: float, seed: int = 0, table_bits: int = 
         rows += [(states[i], values[i], scores[i]) for i in order_of[:n]]
         print(f"ply {ply}: {n} positions, {errs.mean():.2f} of those drawn leave room to err", flush=True)
     _write(path, rows)
+
+
+def lost_successors(
+    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], solved: set[tuple[int, int]]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return the positions that winning moves lead to: the side to move there is lost, so every move of it is, unsearched.
+
+    :param rows: positions with the values and scores of their moves
+    :param solved: (own, other) of the positions that are known already
+    """
+    game, found = ConnectFour(), []
+    for state, values, _ in rows:
+        for action in np.flatnonzero(values == 1):
+            after, _, terminated = game.step(state[None], np.array([action]))
+            key = (int(after[0, OWN]), int(after[0, OTHER]))
+            if not terminated[0] and key not in solved:
+                lost = np.where(game.legal(after)[0], -1, ILLEGAL).astype(np.int16)
+                found.append((after[0], lost, np.full(WIDTH, UNKNOWN, np.int16)))
+                solved.add(key)
+    return found
 
 
 def _write(path: Path, rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:

@@ -5,13 +5,14 @@ keeps a win for the mover, 0 where it keeps a draw, negative where it loses, ILL
 that wins earlier has the larger score, of two losing moves the one that loses later.
 """
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from .game import Game
 
 ILLEGAL = -1000  # the score of a move that may not be played
+UNKNOWN = -999  # a score that was not computed
 
 
 class Player(Protocol):
@@ -100,23 +101,23 @@ class PerfectPlayer:
         return uniform_choice(self.rng, optimal_moves(np.where(masks, values, ILLEGAL)))
 
 
-def grade(game: Game, grader: Grader, states: np.ndarray, actions: np.ndarray) -> dict[str, Any]:
+def grade(actions: np.ndarray, values: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Compare moves with the truth.
 
-    :param game: the rules
-    :param grader: its truth
-    :param states: int [n, state_size], unfinished
-    :param actions: int [n], the moves to grade
-    :return: ``optimal``, the share of moves that keep the win/draw/loss value; ``shortest``, the share that also win soonest
-        or lose latest; ``matters``, the same as ``optimal`` over the states where some legal move errs (NaN without one)
+    :param actions: int [n], the moves to grade, legal
+    :param values: int [n, A], the move values of a grader in the states they were played in
+    :param scores: int [n, A], the move scores, UNKNOWN in the whole row where they were not computed
+    :return: ``optimal``, the share of moves that keep the win/draw/loss value; ``matters``, the same over the states where
+        some legal move errs; ``shortest``, the share that also win soonest or lose latest, where scores are known (NaN for
+        a share of nothing)
     """
-    rows = np.arange(len(states))
-    scores = grader.move_scores(states)
-    values = np.where(scores == ILLEGAL, ILLEGAL, np.sign(scores))
-    kept = optimal_moves(values)[rows, actions]
-    counts = (optimal_moves(values) != (values != ILLEGAL)).any(axis=1)
-    return {
-        "optimal": float(kept.mean()),
-        "shortest": float(optimal_moves(scores)[rows, actions].mean()),
-        "matters": float(kept[counts].mean()) if counts.any() else float("nan"),
-    }
+    rows = np.arange(len(actions))
+    best = optimal_moves(values)
+    kept, counts = best[rows, actions], (best != (values != ILLEGAL)).any(axis=1)
+    known = scores.max(axis=1) != UNKNOWN
+    shortest = optimal_moves(scores)[rows, actions]
+    return {name: _share(x) for name, x in (("optimal", kept), ("matters", kept[counts]), ("shortest", shortest[known]))}
+
+
+def _share(which: np.ndarray) -> float:
+    return float(which.mean()) if len(which) else float("nan")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from sb3_lecture_envs.board.connect_four import OTHER, OWN, ConnectFour
-from sb3_lecture_envs.board.connect_four_book import BOOK, UNKNOWN, load_positions, random_positions
+from sb3_lecture_envs.board.connect_four_book import BOOK, load_positions, random_positions
 from sb3_lecture_envs.board.connect_four_solver import ConnectFourSolver
 from sb3_lecture_envs.board.game import OVER, PLY
 from sb3_lecture_envs.board.nim import Nim
 from sb3_lecture_envs.board.othello import Othello
-from sb3_lecture_envs.board.players import ILLEGAL, PerfectPlayer, RandomPlayer, grade, optimal_moves
+from sb3_lecture_envs.board.players import ILLEGAL, UNKNOWN, PerfectPlayer, RandomPlayer, grade, optimal_moves
 from sb3_lecture_envs.board.solve import solve
 from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
 
@@ -173,11 +173,22 @@ def test_grading_tells_players_apart():
     game, rng = TicTacToe(), np.random.default_rng(0)
     table = solve(game)
     states = np.concatenate(table.states)
-    best = grade(game, table, states, game.perfect_player(seed=0).batch(game.observe(states), game.legal(states)))
-    masks = game.legal(states)
-    blind = grade(game, table, states, ((1 - rng.random(masks.shape)) * masks).argmax(axis=1))
+    values, scores, masks = table.move_values(states), table.move_scores(states), game.legal(states)
+    best = grade(game.perfect_player(seed=0).batch(game.observe(states), masks), values, scores)
+    blind = grade(RandomPlayer(0).batch(game.observe(states), masks), values, scores)
     assert best["optimal"] == best["matters"] == 1.0 and best["shortest"] < 1.0
     assert blind["matters"] < blind["optimal"] < 1.0
+    state = game.step(game.initial(1), [0])[0]  # against the corner the centre alone draws
+    values, scores = table.move_values(state), table.move_scores(state)
+    assert grade(np.array([4]), values, scores) == {"optimal": 1.0, "matters": 1.0, "shortest": 1.0}
+    assert grade(np.array([8]), values, scores)["matters"] == 0.0
+    assert np.isnan(grade(np.array([8]), values, np.full_like(scores, UNKNOWN))["shortest"])
+
+
+def test_a_random_player_on_the_committed_positions():
+    states, values, scores = load_positions()
+    report = grade(RandomPlayer(0).batch(states, values != ILLEGAL), values, scores)
+    assert 0.3 < report["matters"] < report["optimal"] < 0.9 and report["shortest"] < report["optimal"]
 
 
 def test_the_solver_pickles_without_its_table():
