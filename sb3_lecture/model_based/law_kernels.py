@@ -11,70 +11,89 @@ from numba import njit
 from sb3_lecture_envs.board.game import accepts, legal, observe, step
 
 from .compiled_mlp import forward_row
-from .search_tree import ILLEGAL, backup, clear_node, select, set_prior
+from .search_tree import (
+    DEPTH,
+    DISCOUNT,
+    FRESH,
+    ILLEGAL,
+    PARENT,
+    REWARD,
+    SEEN,
+    SIBLING,
+    SUM,
+    USED,
+    VALUE,
+    backup,
+    clear_node,
+    select,
+    set_prior,
+)
 from .simulators import BITS, OUTCOME
 
 TRIES = 6  # draws of a move before the legal ones are listed
 
 
-@njit(cache=True, inline="always")
-def _draw(rng, b):  # type: ignore[no-untyped-def]
-    """Return 64 random bits of row b's generator (Marsaglia 2003, xorshift; the state is never 0)."""
-    z = rng[b]
+@njit(cache=True)
+def _next(z):  # type: ignore[no-untyped-def]
+    """Return 64 random bits, which are also the generator's next state (Marsaglia 2003, xorshift; never 0)."""
     z ^= z << np.uint64(13)
     z ^= z >> np.uint64(7)
     z ^= z << np.uint64(17)
-    rng[b] = z
     return z
 
 
-@njit(cache=True, inline="always")
-def _walk(law, tree, states, b, rule, discount, stochastic, rng, scratch):  # type: ignore[no-untyped-def]
-    """Follow one simulation of row b to its leaf and return it; the path is in the tree, the state in states [B, M, S]."""
+@njit(cache=True)
+def _walk(  # type: ignore[no-untyped-def]
+    law, prior, visits, total, child, links, stats, span, path, row, states, b, rule, discount, stochastic, rng, scratch
+):  # type: ignore[no-untyped-def]
+    """Follow one simulation of row b to its leaf and return it; the path is in the tree, a new leaf's state in scratch."""
     node, depth = 0, 0
     while True:
-        action = select(tree, b, node, rule)
-        tree.path[b, depth], tree.moves[b, depth] = node, action
+        action = select(prior, visits, total, links, stats, span, b, node, rule)
+        path[b, depth, 0], path[b, depth, 1] = node, action
         depth += 1
-        newest = tree.child[b, node, action]
+        newest = child[b, node, action]
         leaf, bits = newest, np.uint64(0)
         if stochastic:
-            bits = _draw(rng, b)
+            bits = _next(rng[b])
+            rng[b] = bits
             if leaf >= 0:  # draw an outcome anew; it may have been met before
-                scratch[:] = states[b, node]
+                for i in range(scratch.shape[0]):
+                    scratch[i] = states[b, node, i]
                 scratch[BITS] = np.int64(bits)
                 step(law, scratch, action)
                 while leaf >= 0 and states[b, leaf, OUTCOME] != scratch[OUTCOME]:
-                    leaf = tree.sibling[b, leaf]
+                    leaf = links[b, leaf, SIBLING]
         if leaf < 0:
-            leaf = tree.used[b]
-            tree.used[b] += 1
-            state = states[b, leaf]
-            for i in range(state.shape[0]):
-                state[i] = states[b, node, i]
+            leaf = row[b, USED]
+            row[b, USED] += 1
+            for i in range(scratch.shape[0]):
+                scratch[i] = states[b, node, i]
             if stochastic:
-                state[BITS] = np.int64(bits)
-            reward, over = step(law, state, action)
-            clear_node(tree, b, leaf, node, reward, 0.0 if over else discount)
-            tree.sibling[b, leaf] = newest
-            tree.child[b, node, action] = leaf
-            tree.fresh[b] = not over
+                scratch[BITS] = np.int64(bits)
+            reward, over = step(law, scratch, action)
+            for i in range(scratch.shape[0]):
+                states[b, leaf, i] = scratch[i]
+            clear_node(visits, total, child, links, stats, b, leaf, node, reward, 0.0 if over else discount)
+            links[b, leaf, SIBLING] = newest
+            child[b, node, action] = leaf
+            row[b, FRESH] = not over
             break
-        if tree.discount[b, leaf] == 0.0:
-            tree.fresh[b] = False
+        if stats[b, leaf, DISCOUNT] == 0.0:
+            row[b, FRESH] = 0
             break
         node = leaf
-    tree.path[b, depth] = leaf
-    tree.depth[b] = depth
+    path[b, depth, 0] = leaf
+    row[b, DEPTH] = depth
     return leaf
 
 
-@njit(cache=True, inline="always")
-def _mark_legal(law, tree, b, node, state, mask):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _mark_legal(law, prior, b, node, state, mask):  # type: ignore[no-untyped-def]
     """Give legal actions the prior 1 until their evaluation comes, and mark the others; return how many are legal."""
     n = legal(law, state, mask)
     for a in range(mask.shape[0]):
-        tree.prior[b, node, a] = np.float32(1.0) if mask[a] else ILLEGAL
+        prior[b, node, a] = np.float32(1.0) if mask[a] else ILLEGAL
     return n
 
 
@@ -84,13 +103,14 @@ def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-unty
 
     Returns the first row whose episode is over, or −1.
     """
-    mask = np.zeros(tree.prior.shape[2], np.bool_)
+    prior, visits, total, child, links, stats, _span, _path, row = tree
+    mask = np.zeros(prior.shape[2], np.bool_)
     for b in range(roots.shape[0]):
         if not kept[b]:
             states[b, 0] = roots[b]
-            clear_node(tree, b, 0, -1, 0.0, 1.0)
-            tree.used[b] = 1
-        if _mark_legal(law, tree, b, 0, states[b, 0], mask) == 0:
+            clear_node(visits, total, child, links, stats, b, 0, -1, 0.0, 1.0)
+            row[b, USED] = 1
+        if _mark_legal(law, prior, b, 0, states[b, 0], mask) == 0:
             return b
         observe(law, states[b, 0], observations[b])
     return -1
@@ -99,27 +119,47 @@ def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-unty
 @njit(cache=True)
 def grow(law, tree, states, observations, rule, discount, stochastic, rng, target):  # type: ignore[no-untyped-def]
     """Walk every row whose root has fewer than ``target`` visits to its next leaf and write what the network sees there."""
-    mask = np.zeros(tree.prior.shape[2], np.bool_)
+    prior, visits, total, child, links, stats, span, path, row = tree
+    mask = np.zeros(prior.shape[2], np.bool_)
     scratch = np.zeros(states.shape[2], states.dtype)
     for b in range(observations.shape[0]):
-        tree.depth[b] = -1
-        if tree.count[b, 0] <= target:
-            leaf = _walk(law, tree, states, b, rule, discount, stochastic, rng, scratch)
-            if tree.fresh[b]:
-                _mark_legal(law, tree, b, leaf, states[b, leaf], mask)
-                observe(law, states[b, leaf], observations[b])
+        row[b, DEPTH] = -1
+        if links[b, 0, SEEN] <= target:
+            leaf = _walk(
+                law,
+                prior,
+                visits,
+                total,
+                child,
+                links,
+                stats,
+                span,
+                path,
+                row,
+                states,
+                b,
+                rule,
+                discount,
+                stochastic,
+                rng,
+                scratch,
+            )
+            if row[b, FRESH] == 1:
+                _mark_legal(law, prior, b, leaf, scratch, mask)
+                observe(law, scratch, observations[b])
 
 
 @njit(cache=True)
 def settle(tree, logits, values):  # type: ignore[no-untyped-def]
     """Give the new leaves their evaluation, logits [B, A] and values [B], and back all rows up."""
+    prior, visits, total, _child, links, stats, span, path, row = tree
     for b in range(values.shape[0]):
-        if tree.depth[b] >= 0:
+        if row[b, DEPTH] >= 0:
             value = np.float32(0.0)
-            if tree.fresh[b]:
-                set_prior(tree, b, tree.path[b, tree.depth[b]], logits[b])
+            if row[b, FRESH] == 1:
+                set_prior(prior, b, path[b, row[b, DEPTH], 0], logits[b])
                 value = np.float32(values[b])
-            backup(tree, b, value)
+            backup(visits, total, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)
@@ -142,77 +182,114 @@ def grow_with_mlp(  # type: ignore[no-untyped-def]
     active,
 ):
     """Run all simulations of all rows with a compiled network; ``flat`` [B, n] is a view of ``observations``."""
-    n_actions = tree.prior.shape[2]
+    prior, visits, total, child, links, stats, span, path, row = tree
+    n_actions = prior.shape[2]
     mask = np.zeros(n_actions, np.bool_)
     scratch = np.zeros(states.shape[2], states.dtype)
     for b in range(observations.shape[0]):
-        while tree.count[b, 0] <= target:
-            leaf = _walk(law, tree, states, b, rule, discount, stochastic, rng, scratch)
+        while links[b, 0, SEEN] <= target:
+            leaf = _walk(
+                law,
+                prior,
+                visits,
+                total,
+                child,
+                links,
+                stats,
+                span,
+                path,
+                row,
+                states,
+                b,
+                rule,
+                discount,
+                stochastic,
+                rng,
+                scratch,
+            )
             value = np.float32(0.0)
-            if tree.fresh[b]:
-                _mark_legal(law, tree, b, leaf, states[b, leaf], mask)
-                observe(law, states[b, leaf], observations[b])
+            if row[b, FRESH] == 1:
+                _mark_legal(law, prior, b, leaf, scratch, mask)
+                observe(law, scratch, observations[b])
                 y = forward_row(flat[b], weights, biases, tanh, buffers, active)
-                set_prior(tree, b, leaf, y[:n_actions])
+                set_prior(prior, b, leaf, y[:n_actions])
                 value = np.tanh(y[n_actions]) if squash else y[n_actions]
-            backup(tree, b, value)
-
-
-@njit(cache=True, inline="always")
-def _random_action(law, state, n_actions, rng, b, mask):  # type: ignore[no-untyped-def]
-    """Draw uniformly among the legal actions: a few draws from all, then from their list."""
-    for _ in range(TRIES):
-        action = np.int64(((_draw(rng, b) >> np.uint64(32)) * np.uint64(n_actions)) >> np.uint64(32))
-        if accepts(law, state, action):
-            return action
-    n = 0
-    legal(law, state, mask)
-    for a in range(n_actions):
-        n += mask[a]
-    if n == 0:
-        return -1
-    k = np.int64(((_draw(rng, b) >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
-    for a in range(n_actions):
-        if mask[a]:
-            if k == 0:
-                return a
-            k -= 1
-    return -1
+            backup(visits, total, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)
-def rollout(law, state, discount, length, rng, b, mask):  # type: ignore[no-untyped-def]
-    """Play random legal actions from ``state``, in place, and return the discounted return of the side to move there."""
-    total, weight = 0.0, 1.0
+def rollout(law, state, discount, length, z, mask):  # type: ignore[no-untyped-def]
+    """Play random legal actions from ``state``, in place.
+
+    An action is drawn from all until it is legal; after a few misses it is drawn from the list of legal ones, which gives
+    the same distribution and is slower on an open board.
+
+    :return: the discounted return of the side to move there, and the generator's next state
+    """
+    total, weight, n_actions = 0.0, 1.0, mask.shape[0]
     for _ in range(length):
-        action = _random_action(law, state, mask.shape[0], rng, b, mask)
+        action = -1
+        for _ in range(TRIES):
+            z = _next(z)
+            action = np.int64(((z >> np.uint64(32)) * np.uint64(n_actions)) >> np.uint64(32))
+            if accepts(law, state, action):
+                break
+            action = -1
         if action < 0:
-            break
+            legal(law, state, mask)
+            n = 0
+            for a in range(n_actions):
+                n += mask[a]
+            if n == 0:
+                break
+            z = _next(z)
+            k = np.int64(((z >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
+            action = 0
+            while k > 0 or not mask[action]:  # the k-th legal action, from 0
+                k -= mask[action]
+                action += 1
         reward, over = step(law, state, action)
         total += weight * reward
         if over:
             break
         weight *= discount
-    return total
+    return total, z
 
 
 @njit(cache=True)
 def grow_with_rollouts(law, tree, states, rule, discount, stochastic, rng, target, length):  # type: ignore[no-untyped-def]
     """Run all simulations of all rows; a new leaf is worth one random rollout of at most ``length`` steps."""
-    mask = np.zeros(tree.prior.shape[2], np.bool_)
+    prior, visits, total, child, links, stats, span, path, row = tree
+    mask = np.zeros(prior.shape[2], np.bool_)
     scratch = np.zeros(states.shape[2], states.dtype)
     for b in range(rng.shape[0]):
-        while tree.count[b, 0] <= target:
-            leaf = _walk(law, tree, states, b, rule, discount, stochastic, rng, scratch)
+        while links[b, 0, SEEN] <= target:
+            leaf = _walk(
+                law,
+                prior,
+                visits,
+                total,
+                child,
+                links,
+                stats,
+                span,
+                path,
+                row,
+                states,
+                b,
+                rule,
+                discount,
+                stochastic,
+                rng,
+                scratch,
+            )
             value = 0.0
-            if tree.fresh[b]:
-                _mark_legal(law, tree, b, leaf, states[b, leaf], mask)
-                for i in range(scratch.shape[0]):
-                    scratch[i] = states[b, leaf, i]
+            if row[b, FRESH] == 1:
+                _mark_legal(law, prior, b, leaf, scratch, mask)
                 if stochastic:
-                    scratch[BITS] = np.int64(_draw(rng, b))
-                value = rollout(law, scratch, discount, length, rng, b, mask)
-            backup(tree, b, value)
+                    scratch[BITS] = np.int64(rng[b])
+                value, rng[b] = rollout(law, scratch, discount, length, rng[b], mask)
+            backup(visits, total, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)
@@ -221,25 +298,26 @@ def descend(tree, rule, target, parents, actions, needed):  # type: ignore[no-un
 
     Writes the parent and the action of that edge, and which rows need the model (the others ended at a terminal node).
     """
+    prior, visits, total, child, links, stats, span, path, row = tree
     for b in range(parents.shape[0]):
         parents[b], actions[b], needed[b] = 0, 0, False
-        tree.depth[b] = -1
-        if tree.count[b, 0] > target:
+        row[b, DEPTH] = -1
+        if links[b, 0, SEEN] > target:
             continue
         node, depth = 0, 0
         while True:
-            action = select(tree, b, node, rule)
-            tree.path[b, depth], tree.moves[b, depth] = node, action
+            action = select(prior, visits, total, links, stats, span, b, node, rule)
+            path[b, depth, 0], path[b, depth, 1] = node, action
             depth += 1
-            leaf = tree.child[b, node, action]
+            leaf = child[b, node, action]
             if leaf < 0:
                 parents[b], actions[b], needed[b] = node, action, True
                 break
-            tree.path[b, depth] = leaf
-            if tree.discount[b, leaf] == 0.0:
+            path[b, depth, 0] = leaf
+            if stats[b, leaf, DISCOUNT] == 0.0:
                 break
             node = leaf
-        tree.depth[b] = depth
+        row[b, DEPTH] = depth
 
 
 @njit(cache=True)
@@ -252,26 +330,27 @@ def gather(embeddings, nodes, out):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def attach(tree, embeddings, parents, actions, needed, found, rewards, discounts, logits, values):  # type: ignore[no-untyped-def]
     """Add what the model said of the edges of ``descend`` as nodes, and back all rows up."""
-    n_actions = tree.prior.shape[2]
+    prior, visits, total, child, links, stats, span, path, row = tree
+    n_actions = prior.shape[2]
     for b in range(parents.shape[0]):
-        if tree.depth[b] < 0:
+        if row[b, DEPTH] < 0:
             continue
-        tree.fresh[b] = False
+        row[b, FRESH] = 0
         value = np.float32(0.0)
         if needed[b]:
-            leaf = tree.used[b]
-            tree.used[b] += 1
-            clear_node(tree, b, leaf, parents[b], rewards[b], discounts[b])
-            tree.child[b, parents[b], actions[b]] = leaf
-            tree.path[b, tree.depth[b]] = leaf
+            leaf = row[b, USED]
+            row[b, USED] += 1
+            clear_node(visits, total, child, links, stats, b, leaf, parents[b], rewards[b], discounts[b])
+            child[b, parents[b], actions[b]] = leaf
+            path[b, row[b, DEPTH], 0] = leaf
             embeddings[b, leaf] = found[b]
             if discounts[b] != 0.0:
-                tree.fresh[b] = True
+                row[b, FRESH] = 1
                 value = np.float32(values[b])
                 for a in range(n_actions):
-                    tree.prior[b, leaf, a] = 1.0
-                set_prior(tree, b, leaf, logits[b])
-        backup(tree, b, value)
+                    prior[b, leaf, a] = 1.0
+                set_prior(prior, b, leaf, logits[b])
+        backup(visits, total, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)
@@ -281,29 +360,30 @@ def keep_subtrees(tree, states, tops, kept, places):  # type: ignore[no-untyped-
     :param tops: int32 [B]
     :param places: int32 [M], scratch: the new index of every node, −1 where it is dropped
     """
+    prior, visits, total, child, links, stats, _span, _path, row = tree
     for b in range(tops.shape[0]):
         if not kept[b]:
             continue
         top, used = tops[b], 0
-        for node in range(tree.used[b]):  # parents come before their children
-            inside = node == top or (node > top and places[tree.parent[b, node]] >= 0)
+        for node in range(row[b, USED]):  # parents come before their children
+            inside = node == top or (node > top and places[links[b, node, PARENT]] >= 0)
             places[node] = used if inside else -1
             used += inside
-        for node in range(top, tree.used[b]):
+        for node in range(top, row[b, USED]):
             new = places[node]
             if new < 0:
                 continue
-            for a in range(tree.prior.shape[2]):
-                tree.prior[b, new, a] = tree.prior[b, node, a]
-                tree.visits[b, new, a] = tree.visits[b, node, a]
-                tree.total[b, new, a] = tree.total[b, node, a]
-                child = tree.child[b, node, a]
-                tree.child[b, new, a] = places[child] if child >= 0 else -1
-            tree.parent[b, new] = places[tree.parent[b, node]] if node != top else -1
-            other = tree.sibling[b, node]
-            tree.sibling[b, new] = places[other] if other >= 0 and node != top else -1
-            tree.count[b, new], tree.sum[b, new] = tree.count[b, node], tree.sum[b, node]
-            tree.value[b, new] = tree.value[b, node]
-            tree.reward[b, new], tree.discount[b, new] = tree.reward[b, node], tree.discount[b, node]
+            for a in range(prior.shape[2]):
+                prior[b, new, a] = prior[b, node, a]
+                visits[b, new, a] = visits[b, node, a]
+                total[b, new, a] = total[b, node, a]
+                child = child[b, node, a]
+                child[b, new, a] = places[child] if child >= 0 else -1
+            links[b, new, PARENT] = places[links[b, node, PARENT]] if node != top else -1
+            other = links[b, node, SIBLING]
+            links[b, new, SIBLING] = places[other] if other >= 0 and node != top else -1
+            links[b, new, SEEN], stats[b, new, SUM] = links[b, node, SEEN], stats[b, node, SUM]
+            stats[b, new, VALUE] = stats[b, node, VALUE]
+            stats[b, new, REWARD], stats[b, new, DISCOUNT] = stats[b, node, REWARD], stats[b, node, DISCOUNT]
             states[b, new] = states[b, node]
-        tree.used[b] = used
+        row[b, USED] = used

@@ -27,9 +27,17 @@ from sb3_lecture_envs.board.game import Game
 from .compiled_mlp import CompiledMLP
 from .law_kernels import attach, descend, gather, grow, grow_with_mlp, grow_with_rollouts, keep_subtrees, plant, settle
 from .search_tree import (
+    DISCOUNT,
     GUMBEL,
+    HIGH,
+    LOW,
     PUCT,
+    REWARD,
+    SEEN,
+    SIBLING,
+    SUM,
     UCT,
+    USED,
     Rule,
     Tree,
     halving_schedule,
@@ -265,8 +273,8 @@ class MCTS:
         batch = len(root.values)
         tree.prior[:, 0] = 1.0
         tree.visits[:, 0], tree.total[:, 0], tree.child[:, 0] = 0, 0.0, -1
-        tree.parent[:, 0], tree.sibling[:, 0], tree.count[:, 0], tree.used[:] = -1, -1, 1, 1
-        tree.reward[:, 0], tree.discount[:, 0] = 0.0, 1.0
+        tree.links[:, 0], tree.row[:, USED] = (-1, -1, 1), 1  # PARENT, SIBLING, SEEN
+        tree.stats[:, 0, REWARD], tree.stats[:, 0, DISCOUNT] = 0.0, 1.0
         self._strike(tree, legal)
         open_roots(tree, _float32(root.logits), _float32(root.values), np.zeros(batch, np.bool_), *self.value_range)
 
@@ -287,7 +295,6 @@ class MCTS:
 
     def _prepare(self, tree: Tree, noise: bool) -> Rule:
         """Stir the roots' priors, or draw Gumbel's."""
-        batch = len(tree.used)
         prior = tree.prior[:, 0]
         allowed = prior >= 0
         if self.kind == PUCT and noise:
@@ -301,7 +308,6 @@ class MCTS:
             with np.errstate(divide="ignore", invalid="ignore"):
                 score = np.where(allowed, draws + np.log(prior), -np.inf).astype(np.float32)  # g + logits
             considered = np.minimum(self.max_considered, allowed.sum(axis=1)).astype(np.int32)
-        assert len(tree.used) == batch
         return self._rule(score, considered)
 
     def _run_law(self, tree: Tree, batch: int, rule: Rule, rng: np.ndarray) -> None:
@@ -316,7 +322,7 @@ class MCTS:
                 network.weights, network.biases, network.tanh, network.squash, network.buffers, network.active,
             )  # fmt: skip
         else:
-            for _ in range(n + 1 - int(tree.count[:, 0].min())):
+            for _ in range(n + 1 - int(tree.links[:, 0, SEEN].min())):
                 grow(law, tree, states, observations, rule, discount, stochastic, rng, n)
                 settle(tree, *self._ask(observations))
 
@@ -350,13 +356,13 @@ class MCTS:
         if self.kind == UCT and self.is_law:
             values = (total.sum(axis=1) / n[:, 0]).astype(np.float32)
         else:
-            values = tree.sum[:, 0] / tree.count[:, 0]
+            values = tree.stats[:, 0, SUM] / tree.links[:, 0, SEEN]
         q = np.where(visits > 0, total / np.maximum(visits, 1), values[:, None]).astype(np.float32)
         if self.kind == GUMBEL:
             policy = np.zeros(prior.shape, np.float32)
             improved_policy(tree, rule, policy)
             sigma = (self.c_visit + visits.max(axis=1)) * self.c_scale
-            span = tree.high - tree.low
+            span = tree.span[:, HIGH] - tree.span[:, LOW]
             scale = np.divide(sigma, span, out=np.zeros_like(sigma), where=span > 0)
             scores = rule.root_score + scale[:, None] * q  # algorithm 2's last line: argmax g + logits + σ(q) …
             actions = np.where(visits == visits.max(axis=1, keepdims=True), scores, -np.inf).argmax(axis=1)  # … of those left
@@ -395,9 +401,9 @@ class MCTS:
             wanted = np.asarray(states)
             for b in range(batch):
                 while tops[b] >= 0 and self._states[b, tops[b], STATE] != wanted[b]:
-                    tops[b] = tree.sibling[b, tops[b]]
+                    tops[b] = tree.links[b, tops[b], SIBLING]
         kept = tops >= 0
-        kept[kept] = tree.discount[kept, tops[kept]] != 0  # the episode goes on
+        kept[kept] = tree.stats[kept, tops[kept], DISCOUNT] != 0  # the episode goes on
         keep_subtrees(tree, self._states[:batch], tops, kept, np.empty(self.n_simulations + 1, np.int32))
         self._kept[:] = False
         self._kept[:batch] = kept

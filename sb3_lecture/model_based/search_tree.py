@@ -24,51 +24,40 @@ import numpy as np
 from numba import njit
 
 PUCT, GUMBEL, UCT = 0, 1, 2
+PARENT, SIBLING, SEEN = 0, 1, 2
+SUM, VALUE, REWARD, DISCOUNT = 0, 1, 2, 3
+LOW, HIGH = 0, 1
+USED, DEPTH, FRESH = 0, 1, 2
 ILLEGAL = np.float32(-1.0)  # in place of a prior
 SMALLEST = 1e-30  # least prior of a legal action: log(prior) stays finite
 
 
 class Tree(NamedTuple):
-    """B trees of at most M nodes with A actions; D is the longest path.
+    """B trees of at most M nodes with A actions; D is the longest path. Few arrays, for every one costs a kernel's call.
 
     :param prior: float32 [B, M, A], P, or −1 where an action is illegal
     :param visits: int32 [B, M, A], N
     :param total: float32 [B, M, A], W
     :param child: int32 [B, M, A], node an edge leads to (of several, the newest), −1 none
-    :param parent: int32 [B, M]
-    :param sibling: int32 [B, M], next outcome of the same edge, −1 none (chance alone makes more than one)
-    :param count: int32 [B, M], 1 (the node's own evaluation) + visits through it
-    :param sum: float32 [B, M], sum of the values that ``count`` counts
-    :param value: float32 [B, M], the node's own evaluation
-    :param reward: float32 [B, M], of the step into the node, to its mover
-    :param discount: float32 [B, M], of that step; 0: the end
-    :param used: int32 [B], nodes in use
-    :param low: float32 [B], least Q seen
-    :param high: float32 [B], largest Q seen
-    :param path: int32 [B, D], nodes from the root to the leaf of the simulation at hand
-    :param moves: int32 [B, D], actions taken there
-    :param depth: int32 [B], edges of the path; −1: the row is idle
-    :param fresh: bool [B], whether the leaf is new and waits for its evaluation
+    :param links: int32 [B, M, 3] by PARENT (its index), SIBLING (next outcome of the same edge, −1 none; chance alone makes
+        more than one) and SEEN (1, the node's own evaluation, + visits through it)
+    :param stats: float32 [B, M, 4] by SUM (of the values that SEEN counts), VALUE (the node's own evaluation), REWARD (of the
+        step into the node, to its mover) and DISCOUNT (of that step; 0: the end)
+    :param span: float32 [B, 2] by LOW and HIGH, least and largest Q seen
+    :param path: int32 [B, D, 2], nodes from the root to the leaf of the simulation at hand, and the actions taken there
+    :param row: int32 [B, 3] by USED (nodes in use), DEPTH (edges of the path; −1: the row is idle) and FRESH (1 where the
+        leaf is new and waits for its evaluation)
     """
 
     prior: np.ndarray
     visits: np.ndarray
     total: np.ndarray
     child: np.ndarray
-    parent: np.ndarray
-    sibling: np.ndarray
-    count: np.ndarray
-    sum: np.ndarray
-    value: np.ndarray
-    reward: np.ndarray
-    discount: np.ndarray
-    used: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    links: np.ndarray
+    stats: np.ndarray
+    span: np.ndarray
     path: np.ndarray
-    moves: np.ndarray
-    depth: np.ndarray
-    fresh: np.ndarray
+    row: np.ndarray
 
 
 class Rule(NamedTuple):
@@ -103,26 +92,17 @@ def tree_bytes(batch: int, nodes: int, n_actions: int, depth: int) -> int:
 
 def new_tree(batch: int, nodes: int, n_actions: int, depth: int) -> Tree:
     """Allocate B trees of M nodes with A actions and paths of ``depth``; nodes are written when they come into use."""
-    edges, rows = (batch, nodes, n_actions), (batch, nodes)
+    edges = (batch, nodes, n_actions)
     return Tree(
         prior=np.empty(edges, np.float32),
         visits=np.empty(edges, np.int32),
         total=np.empty(edges, np.float32),
         child=np.empty(edges, np.int32),
-        parent=np.empty(rows, np.int32),
-        sibling=np.empty(rows, np.int32),
-        count=np.empty(rows, np.int32),
-        sum=np.empty(rows, np.float32),
-        value=np.empty(rows, np.float32),
-        reward=np.empty(rows, np.float32),
-        discount=np.empty(rows, np.float32),
-        used=np.zeros(batch, np.int32),
-        low=np.empty(batch, np.float32),
-        high=np.empty(batch, np.float32),
-        path=np.empty((batch, depth), np.int32),
-        moves=np.empty((batch, depth), np.int32),
-        depth=np.full(batch, -1, np.int32),
-        fresh=np.zeros(batch, np.bool_),
+        links=np.empty((batch, nodes, 3), np.int32),
+        stats=np.empty((batch, nodes, 4), np.float32),
+        span=np.zeros((batch, 2), np.float32),
+        path=np.zeros((batch, depth, 2), np.int32),
+        row=np.zeros((batch, 3), np.int32),
     )
 
 
@@ -151,166 +131,169 @@ def halving_schedule(n_simulations: int, max_considered: int) -> np.ndarray:
     return turn
 
 
-@njit(cache=True, inline="always")
-def clear_node(tree, b, node, parent, reward, discount):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def clear_node(visits, total, child, links, stats, b, node, parent, reward, discount):  # type: ignore[no-untyped-def]
     """Write a node without visits; its priors and value follow."""
-    for a in range(tree.visits.shape[2]):
-        tree.visits[b, node, a] = 0
-        tree.total[b, node, a] = 0.0
-        tree.child[b, node, a] = -1
-    tree.parent[b, node] = parent
-    tree.sibling[b, node] = -1
-    tree.count[b, node] = 1
-    tree.sum[b, node] = 0.0
-    tree.value[b, node] = 0.0
-    tree.reward[b, node] = reward
-    tree.discount[b, node] = discount
+    for a in range(visits.shape[2]):
+        visits[b, node, a] = 0
+        total[b, node, a] = 0.0
+        child[b, node, a] = -1
+    links[b, node, PARENT] = parent
+    links[b, node, SIBLING] = -1
+    links[b, node, SEEN] = 1
+    stats[b, node, SUM] = 0.0
+    stats[b, node, VALUE] = 0.0
+    stats[b, node, REWARD] = reward
+    stats[b, node, DISCOUNT] = discount
 
 
 @njit(cache=True)
-def _puct(prior, visits, total, count, mean, low, high, rule):  # type: ignore[no-untyped-def]
-    """Return the action of PUCT in one node: rows [A] of its edges."""
+def _puct(prior, visits, total, b, node, count, mean, low, high, rule):  # type: ignore[no-untyped-def]
+    """Return the action of PUCT in one node."""
     scale = 1.0 / (high - low) if high > low else 0.0
     unvisited = 0.0 if rule.pessimist else (mean - low) * scale
     # eq. 2: Q + P · √ΣN / (1 + N) · (c1 + log((ΣN + c2 + 1) / c2)), with count = 1 + ΣN
     explore = np.sqrt(count) * (rule.c_init + np.log((count + rule.c_base) / rule.c_base))
     best, choice = -np.inf, -1
-    for a in range(prior.shape[0]):
-        if prior[a] >= 0.0:
-            n = visits[a]
-            q = (total[a] / n - low) * scale if n > 0 else unvisited  # eq. 5
-            score = q + prior[a] * explore / (1.0 + n)
+    for a in range(prior.shape[2]):
+        if prior[b, node, a] >= 0.0:
+            n = visits[b, node, a]
+            q = (total[b, node, a] / n - low) * scale if n > 0 else unvisited  # eq. 5
+            score = q + prior[b, node, a] * explore / (1.0 + n)
             if score > best:
                 best, choice = score, a
     return choice
 
 
 @njit(cache=True)
-def _uct(prior, visits, total, count, c):  # type: ignore[no-untyped-def]
+def _uct(prior, visits, total, b, node, count, c):  # type: ignore[no-untyped-def]
     """Return the action of UCB1, Q + c √(ln ΣN / N); unvisited actions come first, in their order."""
     log_count = np.log(np.float32(count - 1))
     best, choice = np.float32(-np.inf), -1
-    for a in range(prior.shape[0]):
-        if prior[a] >= 0.0:
-            n = np.float32(visits[a])
+    for a in range(prior.shape[2]):
+        if prior[b, node, a] >= 0.0:
+            n = np.float32(visits[b, node, a])
             if n == 0:
                 return a
-            score = total[a] / n + np.float32(c) * np.sqrt(log_count / n)
+            score = total[b, node, a] / n + np.float32(c) * np.sqrt(log_count / n)
             if score > best:
                 best, choice = score, a
     return choice
 
 
 @njit(cache=True)
-def completed_value(prior, visits, total, count, value):  # type: ignore[no-untyped-def]
+def completed_value(prior, visits, total, b, node, count, value):  # type: ignore[no-untyped-def]
     """Return v_mix (Danihelka et al. 2022, eq. 33), the value that stands in for the actions without visits."""
     weight, mixed = 0.0, 0.0
-    for a in range(prior.shape[0]):
-        if visits[a] > 0:
-            weight += prior[a]
-            mixed += prior[a] * (total[a] / visits[a])
+    for a in range(prior.shape[2]):
+        if visits[b, node, a] > 0:
+            weight += prior[b, node, a]
+            mixed += prior[b, node, a] * (total[b, node, a] / visits[b, node, a])
     return (value + (count - 1) * mixed / weight) / count if weight > 0.0 else value
 
 
 @njit(cache=True)
-def _gumbel(prior, visits, total, count, value, low, high, rule):  # type: ignore[no-untyped-def]
+def _gumbel(prior, visits, total, b, node, count, value, low, high, rule):  # type: ignore[no-untyped-def]
     """Return the action of eq. 14 in one node below the root: argmax π'(a) − N(a) / (1 + ΣN)."""
-    n_actions = prior.shape[0]
+    n_actions = prior.shape[2]
     most = 0
     for a in range(n_actions):
-        most = max(most, visits[a])
+        most = max(most, visits[b, node, a])
     # σ(q) = (c_visit + max N) c_scale q (eq. 8) on normalised values
     sigma = (rule.c_visit + most) * rule.c_scale / (high - low) if high > low else 0.0
-    v_mix = completed_value(prior, visits, total, count, value)
+    v_mix = completed_value(prior, visits, total, b, node, count, value)
     top = v_mix
     for a in range(n_actions):
-        if visits[a] > 0:
-            top = max(top, total[a] / visits[a])
+        if visits[b, node, a] > 0:
+            top = max(top, total[b, node, a] / visits[b, node, a])
     blank = np.exp(sigma * (v_mix - top))  # of all actions without visits
     mass = 0.0
     for a in range(n_actions):
-        if prior[a] >= 0.0:  # π'(a) ∝ P(a) exp σ(completed Q) (eq. 11 with logits = log P)
-            mass += prior[a] * (np.exp(sigma * (total[a] / visits[a] - top)) if visits[a] > 0 else blank)
+        if prior[b, node, a] >= 0.0:  # π'(a) ∝ P(a) exp σ(completed Q) (eq. 11 with logits = log P)
+            mass += prior[b, node, a] * (
+                np.exp(sigma * (total[b, node, a] / visits[b, node, a] - top)) if visits[b, node, a] > 0 else blank
+            )
     best, choice = -np.inf, -1
     for a in range(n_actions):
-        if prior[a] >= 0.0:
-            n = visits[a]
-            score = prior[a] * (np.exp(sigma * (total[a] / n - top)) if n > 0 else blank) / mass - n / np.float64(count)
+        if prior[b, node, a] >= 0.0:
+            n = visits[b, node, a]
+            score = prior[b, node, a] * (
+                np.exp(sigma * (total[b, node, a] / n - top)) if n > 0 else blank
+            ) / mass - n / np.float64(count)
             if score > best:
                 best, choice = score, a
     return choice
 
 
 @njit(cache=True)
-def _gumbel_root(visits, total, prior, low, high, rule, b, served):  # type: ignore[no-untyped-def]
+def _gumbel_root(prior, visits, total, b, node, low, high, rule, served):  # type: ignore[no-untyped-def]
     """Return the root's action with N = served that is best by g + logits + σ(q) (algorithm 2)."""
     most = 0
-    for a in range(visits.shape[0]):
-        most = max(most, visits[a])
+    for a in range(visits.shape[2]):
+        most = max(most, visits[b, node, a])
     sigma = (rule.c_visit + most) * rule.c_scale / (high - low) if high > low else 0.0
     best, choice = -np.inf, -1
-    for a in range(visits.shape[0]):
-        if prior[a] >= 0.0 and visits[a] == served:
+    for a in range(visits.shape[2]):
+        if prior[b, node, a] >= 0.0 and visits[b, node, a] == served:
             # all actions served alike have visits, or none has: a common value would change nothing
-            score = rule.root_score[b, a] + (sigma * (total[a] / visits[a] - low) if served > 0 else 0.0)
+            score = rule.root_score[b, a] + (sigma * (total[b, node, a] / visits[b, node, a] - low) if served > 0 else 0.0)
             if choice < 0 or score > best:
                 best, choice = score, a
     return choice
 
 
-@njit(cache=True, inline="always")
-def select(tree, b, node, rule):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def select(prior, visits, total, links, stats, span, b, node, rule):  # type: ignore[no-untyped-def]
     """Return the action to follow from a node of row b."""
-    prior, visits, total = tree.prior[b, node], tree.visits[b, node], tree.total[b, node]
-    count, low, high = tree.count[b, node], tree.low[b], tree.high[b]
+    count, low, high = links[b, node, SEEN], span[b, LOW], span[b, HIGH]
     if rule.kind == PUCT:
-        return _puct(prior, visits, total, count, tree.sum[b, node] / count, low, high, rule)
+        return _puct(prior, visits, total, b, node, count, stats[b, node, SUM] / count, low, high, rule)
     if rule.kind == UCT:
-        return _uct(prior, visits, total, count, rule.c_init)
+        return _uct(prior, visits, total, b, node, count, rule.c_init)
     if node > 0:
-        return _gumbel(prior, visits, total, count, tree.value[b, node], low, high, rule)
-    return _gumbel_root(visits, total, prior, low, high, rule, b, rule.turn[rule.considered[b], count - 1])
+        return _gumbel(prior, visits, total, b, node, count, stats[b, node, VALUE], low, high, rule)
+    return _gumbel_root(prior, visits, total, b, node, low, high, rule, rule.turn[rule.considered[b], count - 1])
 
 
-@njit(cache=True, inline="always")
-def set_prior(tree, b, node, logits):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def set_prior(prior, b, node, logits):  # type: ignore[no-untyped-def]
     """Write the softmax of logits [A] over the actions that are not marked ILLEGAL."""
     top = np.float32(-np.inf)
     n_actions = logits.shape[0]
     for a in range(n_actions):
-        if tree.prior[b, node, a] >= 0.0:
+        if prior[b, node, a] >= 0.0:
             top = max(top, logits[a])
     mass = np.float32(0.0)
     for a in range(n_actions):
-        if tree.prior[b, node, a] >= 0.0:
+        if prior[b, node, a] >= 0.0:
             p = np.float32(np.exp(logits[a] - top)) + np.float32(SMALLEST)
-            tree.prior[b, node, a] = p
+            prior[b, node, a] = p
             mass += p
     for a in range(n_actions):
-        if tree.prior[b, node, a] >= 0.0:
-            tree.prior[b, node, a] /= mass
+        if prior[b, node, a] >= 0.0:
+            prior[b, node, a] /= mass
 
 
-@njit(cache=True, inline="always")
-def backup(tree, b, leaf_value):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def backup(visits, total, links, stats, span, path, row, b, leaf_value):  # type: ignore[no-untyped-def]
     """Carry the leaf's value up the path of row b (Schrittwieser et al. 2020, eq. 3 and 4)."""
-    depth = tree.depth[b]
-    node = tree.path[b, depth]
+    depth = row[b, DEPTH]
+    node = path[b, depth, 0]
     value = np.float32(leaf_value)
-    tree.count[b, node] += not tree.fresh[b]  # a new leaf has counted itself
-    tree.sum[b, node] += value
-    if tree.fresh[b]:
-        tree.value[b, node] = value
+    links[b, node, SEEN] += 1 - row[b, FRESH]  # a new leaf has counted itself
+    stats[b, node, SUM] += value
+    if row[b, FRESH] == 1:
+        stats[b, node, VALUE] = value
     for i in range(depth - 1, -1, -1):
-        value = tree.reward[b, node] + tree.discount[b, node] * value  # G = r + γ G
-        node, action = tree.path[b, i], tree.moves[b, i]
-        tree.visits[b, node, action] += 1
-        tree.total[b, node, action] += value
-        tree.count[b, node] += 1
-        tree.sum[b, node] += value
-        q = tree.total[b, node, action] / tree.visits[b, node, action]
-        tree.low[b] = min(tree.low[b], q)
-        tree.high[b] = max(tree.high[b], q)
+        value = stats[b, node, REWARD] + stats[b, node, DISCOUNT] * value  # G = r + γ G
+        node, action = path[b, i, 0], path[b, i, 1]
+        visits[b, node, action] += 1
+        total[b, node, action] += value
+        links[b, node, SEEN] += 1
+        stats[b, node, SUM] += value
+        q = total[b, node, action] / visits[b, node, action]
+        span[b, LOW] = min(span[b, LOW], q)
+        span[b, HIGH] = max(span[b, HIGH], q)
 
 
 @njit(cache=True)
@@ -319,31 +302,36 @@ def open_roots(tree, logits, values, kept, low, high):  # type: ignore[no-untype
 
     :param low: where the range of values begins, with ``high``; the root's own value where low > high
     """
+    stats, span = tree.stats, tree.span
     for b in range(values.shape[0]):
-        set_prior(tree, b, 0, logits[b])
+        set_prior(tree.prior, b, 0, logits[b])
         if not kept[b]:
-            tree.value[b, 0] = tree.sum[b, 0] = values[b]
-            tree.low[b] = min(low, values[b]) if low <= high else values[b]
-            tree.high[b] = max(high, values[b]) if low <= high else values[b]
+            stats[b, 0, VALUE] = stats[b, 0, SUM] = values[b]
+            span[b, LOW] = min(low, values[b]) if low <= high else values[b]
+            span[b, HIGH] = max(high, values[b]) if low <= high else values[b]
 
 
 @njit(cache=True)
 def improved_policy(tree, rule, out):  # type: ignore[no-untyped-def]
     """Write π' of every root (Danihelka et al. 2022, eq. 11): out float32 [B, A]."""
+    prior, visits, total = tree.prior, tree.visits, tree.total
     for b in range(out.shape[0]):
-        prior, visits, total = tree.prior[b, 0], tree.visits[b, 0], tree.total[b, 0]
-        low, high = tree.low[b], tree.high[b]
-        v_mix = completed_value(prior, visits, total, tree.count[b, 0], tree.value[b, 0])
-        sigma = (rule.c_visit + visits.max()) * rule.c_scale / (high - low) if high > low else 0.0
+        low, high = tree.span[b, LOW], tree.span[b, HIGH]
+        v_mix = completed_value(prior, visits, total, b, 0, tree.links[b, 0, SEEN], tree.stats[b, 0, VALUE])
+        sigma = (rule.c_visit + visits[b, 0].max()) * rule.c_scale / (high - low) if high > low else 0.0
         top = -np.inf
         for a in range(out.shape[1]):
-            if prior[a] >= 0.0:
-                top = max(top, np.log(prior[a]) + sigma * (total[a] / visits[a] if visits[a] > 0 else v_mix))
+            if prior[b, 0, a] >= 0.0:
+                top = max(
+                    top, np.log(prior[b, 0, a]) + sigma * (total[b, 0, a] / visits[b, 0, a] if visits[b, 0, a] > 0 else v_mix)
+                )
         mass = 0.0
         for a in range(out.shape[1]):
             out[b, a] = 0.0
-            if prior[a] >= 0.0:
-                out[b, a] = np.exp(np.log(prior[a]) + sigma * (total[a] / visits[a] if visits[a] > 0 else v_mix) - top)
+            if prior[b, 0, a] >= 0.0:
+                out[b, a] = np.exp(
+                    np.log(prior[b, 0, a]) + sigma * (total[b, 0, a] / visits[b, 0, a] if visits[b, 0, a] > 0 else v_mix) - top
+                )
                 mass += out[b, a]
         for a in range(out.shape[1]):
             out[b, a] /= mass
