@@ -1,10 +1,10 @@
 """The exact side of a run: where the env's law is known, the policy is graded by solving its Bellman equation.
 
-The mathematics is in ``sb3_lecture.common``: ``exact_evaluation``, ``ExactEvalCallback`` and the solvers. They load, with
-numba, only once an env with a law turns up.
+The mathematics is in ``sb3_lecture.common``: ``ExactGrader``, ``ExactEvalCallback`` and the solvers. They load, with numba,
+only once an env with a law turns up.
 """
 
-import csv
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_lecture.zoo import plotting
-from sb3_lecture.zoo.runs import EXACT_COLUMNS, EXACT_FILE
+from sb3_lecture.zoo.runs import EXACT_FILE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +36,8 @@ class Grade:
 
     :param exact: its exact value and regret
     :param layout: where the states lie; None: the world is no grid
-    :param values: exact value of the greedy policy in each state, float [S]
     :param estimate: the model's own values of the states, float [S]; None: it has none, or they are scaled
+    :param optimum: value of each state under an optimal policy, float [S]
     :param actions: greedy actions, int [S]
     :param is_optimal: whether they are optimal, bool [S]
     :param no_choice: states in which nothing is decided (ends, cells that nobody can stand on), bool [S]
@@ -45,8 +45,8 @@ class Grade:
 
     exact: "ExactResult"
     layout: "GridLayout | None"
-    values: np.ndarray
     estimate: np.ndarray | None
+    optimum: np.ndarray
     actions: np.ndarray
     is_optimal: np.ndarray
     no_choice: np.ndarray
@@ -65,10 +65,10 @@ class Grade:
         :param title: the picture's title
         """
         assert self.layout is not None, "only a grid has a map"
-        panels = {"Exact value of the greedy policy": self.values}
+        panels = {"Exact value of the greedy policy": self.exact.values}
         if self.estimate is not None:
             panels["The model's own estimate"] = self.estimate
-        return plotting.value_map(self.layout, panels, self.actions, self.is_optimal, self.no_choice, title)
+        return plotting.value_map(self.layout, panels, self.optimum, self.actions, self.is_optimal, self.no_choice, title)
 
 
 def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | str | None:
@@ -80,28 +80,26 @@ def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | str | None:
     """
     if not has_law(env):
         return None
-    from sb3_lecture.common.callbacks import exact_evaluation
-    from sb3_lecture.common.mdp_solvers import modified_policy_iteration, optimal_actions, policy_evaluation
+    from sb3_lecture.common.callbacks import ExactGrader
+    from sb3_lecture.common.mdp_solvers import optimal_actions
 
     try:
-        exact = exact_evaluation(model, env)
+        grader = ExactGrader(env, _gamma(model))
+        exact = grader.grade(model)
     except ValueError as refusal:  # stacked frames, recurrent policies
         return str(refusal)
-    mdp, layout = env.get_attr("mdp")[0], env.get_attr("layout")[0] if env.has_attr("layout") else None
-    observations = env.env_method("observe", np.arange(mdp.n_states), indices=[0])[0]
-    normalizer = unwrap_vec_normalize(env)
-    if normalizer is not None:
-        observations = normalizer.normalize_obs(observations)
-    extra = {} if not _is_masked(model) or mdp.action_mask is None else {"action_masks": mdp.action_mask}
+    mdp, layout = grader.mdp, env.get_attr("layout")[0] if env.has_attr("layout") else None
+    observations, extra = grader.observations(), {}
+    if "action_masks" in inspect.signature(model.predict).parameters and mdp.action_mask is not None:
+        extra["action_masks"] = mdp.action_mask.copy()
     actions = np.asarray(model.predict(observations, deterministic=True, **extra)[0]).reshape(-1).astype(np.int64)
-    gamma = float(getattr(model, "gamma", 1.0))
-    optimum = modified_policy_iteration(mdp, gamma)
-    good = optimal_actions(optimum.q, mdp.action_mask if extra else None, tol=1e-6)
+    good = optimal_actions(grader.optimal_q, extra.get("action_masks"), tol=1e-7)
+    normalizer = unwrap_vec_normalize(env)
     return Grade(
         exact=exact,
         layout=layout,
-        values=policy_evaluation(mdp, actions, gamma),
         estimate=None if normalizer is not None and normalizer.norm_reward else own_values(model, observations),
+        optimum=grader.optimal_values,
         actions=actions,
         is_optimal=good[np.arange(mdp.n_states), actions],
         no_choice=_no_choice(mdp, layout),
@@ -131,12 +129,6 @@ def own_values(model: BaseAlgorithm, observations: np.ndarray) -> np.ndarray | N
     return None
 
 
-def _is_masked(model: BaseAlgorithm) -> bool:
-    from sb3_contrib import MaskablePPO
-
-    return isinstance(model, MaskablePPO)
-
-
 def _no_choice(mdp: Any, layout: "GridLayout | None") -> np.ndarray:
     """Ends: states that every action leads back to, as the end of the episode. Cliffs: cells that nobody stands on."""
     rows = mdp.row_ptr[:-1].reshape(mdp.n_states, mdp.n_actions)
@@ -147,56 +139,26 @@ def _no_choice(mdp: Any, layout: "GridLayout | None") -> np.ndarray:
     return ends | ((layout.state_symbols == "C") & ~mdp.reachable)
 
 
-class ExactCurve(BaseCallback):
-    """Write the exact value of the policy during training to ``exact.csv``, and log it as ``ExactEvalCallback`` does.
+def exact_callback(model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: int) -> list[BaseCallback]:
+    """Return the callback that writes the policy's exact value during training to ``exact.npz``.
 
+    :param model: the model
+    :param env: its env
     :param folder: the run's folder
     :param freq: env steps between two evaluations
+    :return: the callback; none where the env's law is not known, or the policy cannot be graded (and then says why)
     """
+    if not has_law(env):
+        return []
+    from sb3_lecture.common.callbacks import ExactEvalCallback, ExactGrader
 
-    def __init__(self, folder: str | Path, freq: int) -> None:
-        super().__init__()
-        self.path = Path(folder) / EXACT_FILE
-        self.freq = freq
-        self._next = 0  # env steps at which the next evaluation is due
+    try:
+        ExactGrader(env, _gamma(model)).grade(model)
+    except ValueError as refusal:
+        print(f"No exact evaluation: {refusal}")
+        return []
+    return [ExactEvalCallback(eval_freq=freq, log_path=Path(folder) / EXACT_FILE)]
 
-    @classmethod
-    def if_possible(cls, model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: int) -> "ExactCurve | None":
-        """Return the callback, or None where the policy cannot be graded (frame stacks, recurrent policies)."""
-        from sb3_lecture.common.callbacks import exact_evaluation
 
-        try:
-            exact_evaluation(model, env)
-        except ValueError as refusal:
-            print(f"No exact evaluation during training: {refusal}")
-            return None
-        return cls(folder, freq)
-
-    def steps_until_call(self) -> int:
-        """VecEnv steps until this callback has something to do (the tabular learners' compiled loop asks)."""
-        return max(1, -(-(self._next - self.num_timesteps) // self.training_env.num_envs))
-
-    def _on_training_start(self) -> None:
-        with open(self.path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(EXACT_COLUMNS)
-        self._next = self.num_timesteps
-        self._on_step()
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps >= self._next:
-            self._next = self.num_timesteps + self.freq
-            self._evaluate()
-        return True
-
-    def _on_training_end(self) -> None:
-        self._evaluate()
-
-    def _evaluate(self) -> None:
-        from sb3_lecture.common.callbacks import exact_evaluation
-
-        exact = exact_evaluation(self.model, self.training_env)
-        row = (self.num_timesteps, exact.value, exact.optimal_value, exact.regret, exact.optimal_action_share)
-        for name, value in zip(EXACT_COLUMNS[1:], row[1:], strict=True):
-            self.logger.record(f"exact/{name}", value)
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(row)
+def _gamma(model: BaseAlgorithm) -> float:
+    return float(getattr(model, "gamma", 1.0))

@@ -12,14 +12,12 @@ Overrides and why:
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from rl_zoo3 import exp_manager
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_latest_run_id
@@ -28,19 +26,20 @@ from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback, ProgressBarCallback
-from stable_baselines3.common.monitor import Monitor, ResultsWriter
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, sync_envs_normalization
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, sync_envs_normalization
 
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.zoo import configs, registry
 from sb3_lecture.zoo.errors import UserError, first_line
-from sb3_lecture.zoo.grading import ExactCurve, has_law
+from sb3_lecture.zoo.grading import exact_callback
 from sb3_lecture.zoo.seams import replaced
 
 #: evaluations in a run where --eval-freq does not say; rl_zoo3's 25,000 steps is more than many of our runs last
 N_EVALUATIONS = 20
 MAX_EVAL_FREQ = 25_000
+#: exact evaluations in a run, where the env's law is known
+N_EXACT_EVALUATIONS = 50
 
 
 class LectureExperimentManager(ExperimentManager):
@@ -52,6 +51,10 @@ class LectureExperimentManager(ExperimentManager):
 
     interrupted = False
     model: BaseAlgorithm | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._opened: list[VecEnv] = []
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the env's entry and check its names.
@@ -84,23 +87,22 @@ class LectureExperimentManager(ExperimentManager):
         try:
             results = super().setup_experiment()
         except (ValueError, TypeError, AssertionError, gym.error.Error) as error:
-            self._remove_log_folder()
+            self._abandon()
             if self.verbose >= 2:
                 raise
             raise UserError(f"{self.algo} on {self.env_name.gym_id}: {first_line(error)} (--verbose 2 shows where)") from error
         except BaseException:
-            self._remove_log_folder()
+            self._abandon()
             raise
         if results is None:
             return None
         model, saved = results
         env = model.get_env()
         if isinstance(model, MaskablePPO) and env is not None and not is_masking_supported(env):
-            self._remove_log_folder()
+            self._abandon()
             raise UserError(f"{self.algo} needs an env with action_masks(), {self.env_name.gym_id} has none; use ppo")
-        if env is not None and has_law(env):
-            curve = ExactCurve.if_possible(model, env, self.save_path, max(1, self.n_timesteps // 50))
-            self.callbacks += [] if curve is None else [curve]
+        if env is not None:
+            self.callbacks += exact_callback(model, env, self.save_path, max(1, self.n_timesteps // N_EXACT_EVALUATIONS))
         return model, saved
 
     def create_log_folder(self) -> None:
@@ -115,24 +117,28 @@ class LectureExperimentManager(ExperimentManager):
         self.params_path = f"{self.save_path}/{self.env_name}"
         super().create_log_folder()
 
-    def _remove_log_folder(self) -> None:
+    def _abandon(self) -> None:
+        """Close the envs and remove the folder of a run that never began."""
+        for env in self._opened:
+            env.close()
         if Path(self.params_path).is_dir():  # made by this run: makedirs would have refused another's
             shutil.rmtree(self.save_path)
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
-        """Create the envs; several of ours, without env wrappers, become one compiled vector env."""
+        """Create the envs; our worlds, where several are stepped and no env wrapper is asked for, as a compiled vector env."""
         vector_entry_point = gym.spec(self.env_name.gym_id).vector_entry_point
         native = (
-            n_envs > 1
+            self.n_envs > 1  # of the config: the evaluation env is then of the same kind
             and str(vector_entry_point).startswith("sb3_lecture_envs.")
             and self.env_wrapper is None
             and self.vec_env_class is DummyVecEnv
             and not self.monitor_kwargs
         )
-        if not native:
-            return super().create_envs(n_envs, eval_env, no_log)
-        with replaced(exp_manager, make_vec_env=self._make_native_vec_env):
-            return super().create_envs(n_envs, eval_env, no_log)
+        make = {"make_vec_env": self._make_native_vec_env} if native else {}
+        with replaced(exp_manager, **make):
+            env = super().create_envs(n_envs, eval_env, no_log)
+        self._opened.append(env)
+        return env
 
     def _make_native_vec_env(
         self,
@@ -145,13 +151,16 @@ class LectureExperimentManager(ExperimentManager):
     ) -> VecEnv:
         """Stand in for SB3's make_vec_env, with its arguments."""
         env = make_native_vec_env(self.env_name.gym_id, n_envs=n_envs, seed=seed, env_kwargs=env_kwargs)
-        return env if monitor_dir is None else EpisodeWriter(env, os.path.join(monitor_dir, Monitor.EXT))
+        env.monitor = False  # VecMonitor counts the episodes, and writes them down too
+        return VecMonitor(env, None if monitor_dir is None else os.path.join(monitor_dir, Monitor.EXT))
 
     def create_callbacks(self) -> None:
         """Create rl_zoo3's callbacks; MaskablePPO's evaluation gets its masks."""
         super().create_callbacks()
         maskable = issubclass(registry.algorithm(self.algo), MaskablePPO)
         for i, callback in enumerate(self.callbacks):
+            if isinstance(callback, EvalCallback) and self.show_progress and self.verbose == 0:
+                callback.verbose = 0  # the bar is enough
             if type(callback) is ProgressBarCallback:
                 self.callbacks[i] = ProgressBar()
             elif type(callback) is EvalCallback and maskable:
@@ -164,6 +173,7 @@ class LectureExperimentManager(ExperimentManager):
                     best_model_save_path=callback.best_model_save_path,
                     deterministic=callback.deterministic,
                     use_masking=is_masking_supported(callback.eval_env),
+                    verbose=callback.verbose,
                 )
 
     def learn(self, model: BaseAlgorithm) -> None:
@@ -207,34 +217,6 @@ class LectureExperimentManager(ExperimentManager):
             assert training_env is not None
             sync_envs_normalization(training_env, env)
         return env
-
-
-class EpisodeWriter(VecEnvWrapper):
-    """Write the episodes of a VecEnv, which counts them itself, to a file of Monitor's form.
-
-    :param venv: the VecEnv; ``infos[i]["episode"]`` tells of each episode that ended
-    :param path: the file, ``monitor.csv``
-    """
-
-    def __init__(self, venv: VecEnv, path: str) -> None:
-        super().__init__(venv)
-        self._writer = ResultsWriter(path, header={"t_start": time.time(), "env_id": "None"})
-
-    def reset(self) -> VecEnvObs:
-        """Reset all envs."""
-        return self.venv.reset()
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step all envs and write down what ended."""
-        observations, rewards, dones, infos = self.venv.step_wait()
-        for i in np.flatnonzero(dones):
-            self._writer.write_row({key: infos[i]["episode"][key] for key in ("r", "l", "t")})
-        return observations, rewards, dones, infos
-
-    def close(self) -> None:
-        """Close the envs and the file."""
-        self._writer.close()
-        super().close()
 
 
 class ProgressBar(ProgressBarCallback):

@@ -136,7 +136,7 @@ def _draw_returns(
         if alone and len(curves) == 1 and window > 1:
             x, y = episodes[group.runs[0].path]
             if len(x):
-                ax.plot(x, y, color=group.colour, alpha=0.25, linewidth=0.8, zorder=1)
+                ax.plot(x, y, ".", color=group.colour, alpha=0.3, markersize=2.5, markeredgewidth=0, zorder=1)
         if curves:
             noun = "training episodes" if alone else group.label
             mean = f", mean of {window}" if alone and window > 1 else ""
@@ -146,7 +146,8 @@ def _draw_returns(
             _line(ax, tested, colour, "evaluation episodes" if alone else f"{group.label}, evaluated", marker="o")
     ax.set_xlabel("Environment steps")
     ax.set_ylabel("Return of an episode")
-    ax.set_title("Return" + ("; band: 95 % t-interval of the mean" if several else ""), fontsize="medium")
+    noun = "Return" if any(len(x) for x, _ in episodes.values()) else "Return in evaluation"
+    ax.set_title(noun + ("; band: 95 % t-interval of the mean" if several else ""), fontsize="medium")
     _finish(ax)
 
 
@@ -156,10 +157,10 @@ def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np
         tables = [exact[run.path] for run in group.runs if run.path in exact]
         curves = []
         for table in tables:
-            finite = np.isfinite(table["value"])
+            finite = np.isfinite(table["values"])
             if finite.any():
-                curves.append((table["timesteps"][finite], table["value"][finite]))
-            optima.add(round(float(table["optimal_value"][-1]), 9))
+                curves.append((table["timesteps"][finite], table["values"][finite]))
+            optima.add(round(float(table["optimal_values"][-1]), 9))
         if curves:
             _line(ax, curves, group.colour, "greedy policy" if len(groups) == 1 else group.label)
     for optimum in sorted(optima):
@@ -186,13 +187,16 @@ def _finish(ax: "Axes") -> None:
     ax.margins(y=0.08)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=True, framealpha=0.85, edgecolor="none", fontsize="small")
+    entries = len(ax.get_legend_handles_labels()[0])
+    if entries:  # below the axes: it can hide nothing there
+        columns = entries if entries <= 3 else 3
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False, fontsize="small")
 
 
 def value_map(
     layout: "GridLayout",
     panels: dict[str, np.ndarray],
+    optimum: np.ndarray,
     actions: np.ndarray,
     is_optimal: np.ndarray,
     terminal: np.ndarray,
@@ -201,7 +205,8 @@ def value_map(
     """Draw values of a grid world's states as colours, and a policy as arrows.
 
     :param layout: where the states lie
-    :param panels: caption → values, float [S]; one map each, on one colour scale (the first one's)
+    :param panels: caption → values, float [S]; one map each, on one colour scale
+    :param optimum: values of an optimal policy, float [S]; the colour scale is theirs
     :param actions: the policy's action in each state, int [S]
     :param is_optimal: whether that action is optimal, bool [S]
     :param terminal: states that end the episode, bool [S]; they get their symbol instead of an arrow
@@ -209,23 +214,25 @@ def value_map(
     """
     from matplotlib.figure import Figure
 
-    first = next(iter(panels.values()))
-    shown = first[np.isfinite(first) & ~terminal]
+    shown = optimum[np.isfinite(optimum) & ~terminal]
     low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     height, width = layout.height, layout.width
-    cell = float(np.clip(7.0 / max(height, width, 1), 0.09, 1.15))  # inches
-    size = (max(width * cell, 2.8) * len(panels) + 1.6, max(height * cell, 1.2) + 1.5)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    stacked = width >= 2 * height  # wide maps lie below one another
+    rows, columns = (len(panels), 1) if stacked else (1, len(panels))
+    cell = float(np.clip((11.0 if stacked else 7.0) / max(height, width), 0.09, 1.15))  # inches
+    size = (max(width * cell, 3.2) * columns + 1.6, (max(height * cell, 0.6) + 0.4) * rows + 0.7)
+    figure = Figure(figsize=size, layout="compressed")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     image = None
     for ax, (caption, values) in zip(axes, panels.items(), strict=True):
         image = _draw_map(ax, layout, values, terminal, (low, high), cell)
         _draw_arrows(ax, layout, actions, is_optimal, terminal, cell)
         ax.set_title(caption, fontsize="medium")
     assert image is not None
-    figure.colorbar(image, ax=list(axes), label="Discounted value", shrink=0.85, pad=0.02)
+    below = any((values[~terminal] < low - 1e-9).any() for values in panels.values())
+    figure.colorbar(image, ax=list(axes), label="Discounted value", pad=0.02, extend="min" if below else "neither")
     note = "" if bool(is_optimal[~terminal].all()) else "; red arrows: not optimal"
     figure.suptitle(f"{title}{note}")
     return figure
@@ -236,7 +243,7 @@ def _draw_map(
 ) -> Any:
     import matplotlib
 
-    colours = matplotlib.colormaps["cividis"].with_extremes(bad="#3b3b3b")
+    colours = matplotlib.colormaps["cividis"].with_extremes(bad="#e8e8e8")
     shown = np.where(terminal, np.nan, np.clip(values, *limits))  # −inf (the policy never ends) becomes the lowest colour
     image = ax.imshow(layout.to_cells(shown), cmap=colours, vmin=limits[0], vmax=limits[1])
     ax.set_xticks([])
@@ -246,16 +253,16 @@ def _draw_map(
         ax.set_yticks(np.arange(layout.height + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="white", linewidth=0.8)
         ax.tick_params(which="minor", length=0)
-    names = {"G": ("#E69F00", "goal"), "P": ("#D55E00", "pit"), "T": ("#bdbdbd", "end")}
+    names = {"G": ("#009E73", "goal"), "P": ("#D55E00", "pit"), "T": ("#bdbdbd", "end"), "C": ("#D55E00", "cliff")}
     for state, (row, column) in enumerate(layout.cells):
         if terminal[state]:
             colour, name = names.get(str(layout.state_symbols[state]), ("#bdbdbd", str(layout.state_symbols[state])))
             ax.add_patch(matplotlib.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, linewidth=0))
             if cell >= 0.45:
                 ax.text(column, row, name, ha="center", va="center", fontsize=min(10, 12 * cell))
-        elif cell >= 0.5:
+        elif cell >= 0.4:
             dark = (shown[state] - limits[0]) / (limits[1] - limits[0]) < 0.55
-            text = f"{values[state]:.3g}" if np.isfinite(values[state]) else "−∞"
+            text = f"{values[state]:.{3 if cell >= 0.7 else 2}g}" if np.isfinite(values[state]) else "−∞"
             colour = "white" if dark else "black"
             ax.text(column, row - 0.3, text, ha="center", va="center", fontsize=min(9, 10 * cell), color=colour)
             if layout.state_symbols[state] == "S":
@@ -267,7 +274,7 @@ def _draw_arrows(
     ax: "Axes", layout: "GridLayout", actions: np.ndarray, is_optimal: np.ndarray, terminal: np.ndarray, cell: float
 ) -> None:
     steps = np.array([_DIRECTIONS.get(sign, (0, 0)) for sign in layout.actions], dtype=np.float64)  # [A, 2]
-    shift = 0.12 if cell >= 0.5 else 0.0  # below the number
+    shift = 0.12 if cell >= 0.4 else 0.0  # below the number
     for chosen, face, edge in ((is_optimal, "white", "black"), (~is_optimal, "#D55E00", "white")):
         states = np.flatnonzero(chosen & ~terminal)
         rows, columns = layout.cells[states].T

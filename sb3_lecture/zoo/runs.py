@@ -2,7 +2,7 @@
 
 rl_zoo3 lays a run out as ``logs/<algo>/<env>_<number>/``: the model ``<env>.zip``, ``best_model.zip``, the episodes
 ``*monitor.csv``, the evaluations ``evaluations.npz``, and in ``<env>/`` the hyperparameters and the command. Ours adds
-``exact.csv``, the exact value of the policy during training.
+``exact.npz``, the exact value of the policy during training.
 """
 
 import csv
@@ -17,8 +17,7 @@ from huggingface_sb3 import EnvironmentName
 
 from sb3_lecture.zoo.errors import UserError, nearest
 
-EXACT_FILE = "exact.csv"
-EXACT_COLUMNS = ("timesteps", "value", "optimal_value", "regret", "optimal_actions")
+EXACT_FILE = "exact.npz"
 
 
 @dataclass(frozen=True)
@@ -146,15 +145,15 @@ def read_evaluations(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_exact(run: Run) -> dict[str, np.ndarray]:
-    """Read the exact values of the policy during training: column → float [n]; empty where there are none."""
+    """Read what ExactEvalCallback wrote.
+
+    :return: ``timesteps``, ``values``, ``optimal_values``, ``regrets``, ``optimal_actions``, each [n]; empty if there is none
+    """
     path = run.path / EXACT_FILE
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8") as lines:
-        rows = [row for row in csv.DictReader(lines) if all(row.get(name) for name in EXACT_COLUMNS)]
-    if not rows:
-        return {}
-    return {name: np.array([float(row[name]) for row in rows]) for name in EXACT_COLUMNS}
+    with np.load(path) as data:
+        return dict(data)
 
 
 class _ArgsLoader(yaml.SafeLoader):

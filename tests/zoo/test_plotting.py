@@ -6,7 +6,7 @@ import pytest
 import sb3_lecture_envs.maze
 from sb3_lecture.zoo import plotting
 from sb3_lecture.zoo.errors import UserError
-from sb3_lecture.zoo.runs import EXACT_COLUMNS, Run, find_run, find_runs, open_run, read_episodes, read_exact
+from sb3_lecture.zoo.runs import Run, find_run, find_runs, open_run, read_episodes, read_exact
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def make_run(folder, number, episodes, algo="dqn", env="Lecture/Maze-v0", seed=0
     lines = ['#{"t_start": 1700000000.0, "env_id": "x"}', "r,l,t", *(f"{r},{n},{t}" for r, n, t in episodes)]
     (path / "0.monitor.csv").write_text("\n".join(lines) + "\n")
     if exact is not None:
-        rows = [",".join(EXACT_COLUMNS), *(",".join(map(str, row)) for row in exact)]
-        (path / "exact.csv").write_text("\n".join(rows) + "\n")
+        names = ("timesteps", "values", "optimal_values", "regrets", "optimal_actions")  # as ExactEvalCallback writes them
+        np.savez(path / "exact.npz", **dict(zip(names, map(np.array, zip(*exact, strict=True)), strict=True)))
     return open_run(path)
 
 
@@ -63,7 +63,7 @@ def test_a_run_is_read_from_its_folder(tmp_path):
     steps, returns = read_episodes(run)
     np.testing.assert_array_equal(steps, [5, 12])
     np.testing.assert_array_equal(returns, [1, 0])
-    assert read_exact(run)["regret"].tolist() == [0.9, 0.0]
+    assert read_exact(run)["regrets"].tolist() == [0.9, 0.0]
 
 
 def test_episodes_of_several_envs_are_put_in_the_order_of_time(tmp_path):
@@ -132,11 +132,12 @@ def test_a_picture_needs_a_known_ending_and_a_folder(tmp_path):
 def test_a_value_map_is_drawn_for_small_and_large_mazes(tmp_path, size):
     mdp, layout = sb3_lecture_envs.maze.law() if size is None else sb3_lecture_envs.maze.law("random", size)
     values = np.linspace(0, 1, mdp.n_states)
-    values[1] = -np.inf
     good = np.ones(mdp.n_states, dtype=bool)
     good[2] = False
     terminal = np.isin(layout.state_symbols, ["G", "P"])
     actions = np.arange(mdp.n_states) % 4
-    figure = plotting.value_map(layout, {"exact": values, "own": values}, actions, good, terminal, "dqn")
+    optimum = values.copy()
+    values[1] = -np.inf  # the policy never ends there
+    figure = plotting.value_map(layout, {"exact": values, "own": values}, optimum, actions, good, terminal, "dqn")
     width, height = _png_size(plotting.save(figure, tmp_path / "map.png"))
     assert width > 300 and height > 200

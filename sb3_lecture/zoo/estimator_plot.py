@@ -1,0 +1,119 @@
+"""The picture of the gradient estimators: bias and variance of each on one problem, beside the closed form.
+
+The problem is to differentiate E‖x − t‖² in the parameters of x's law. Under a Gaussian law, x ~ N(θ, I), the truth is
+2(θ − t); there the sample can be differentiated, so pathwise estimates exist. Under a categorical law, x a one-hot with
+logits θ, the truth is a sum over the categories; there Gumbel-softmax and straight-through take the pathwise estimate's place,
+at several temperatures. The score function serves both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["EstimatorRow", "estimator_figure", "estimator_rows"]
+
+THETA = (0.5, -0.3, 0.0)
+TARGET = (0.2, -0.5, 1.0)
+TEMPERATURES = (0.1, 0.25, 0.5, 1.0, 2.0)
+
+
+@dataclass
+class EstimatorRow:
+    """What one estimator did under one law.
+
+    :ivar law: "Gaussian" or "categorical"
+    :ivar estimator: its name, with the temperature where it has one
+    :ivar bias: ‖mean of the estimates − truth‖
+    :ivar standard_error: root mean square of ‖mean − its expectation‖: a bias below twice this shows nothing
+    :ivar variance: trace of the covariance of one estimate
+    """
+
+    law: str
+    estimator: str
+    bias: float
+    standard_error: float
+    variance: float
+
+
+def estimator_rows(n_samples: int = 100_000, seed: int = 0) -> list[EstimatorRow]:
+    """Measure every estimator.
+
+    :param n_samples: samples each
+    :param seed: seed of PyTorch's generator, which is left as it was
+    :raises ValueError: if there are fewer than 2 samples
+    """
+    import torch as th
+    from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
+
+    from sb3_lecture.common import gradient_estimators as ge
+
+    if n_samples < 2:
+        raise ValueError(f"n_samples={n_samples} must be at least 2: a variance is measured")
+    theta = th.tensor(THETA, dtype=th.float64)
+    target = th.tensor(TARGET, dtype=th.float64)
+
+    def f(x: th.Tensor) -> th.Tensor:
+        return ((x - target) ** 2).sum(dim=-1)
+
+    def gaussian(mean: th.Tensor) -> Distribution:
+        return Independent(Normal(mean, 1.0), 1)
+
+    def categorical(logits: th.Tensor) -> Distribution:
+        return OneHotCategorical(logits=logits)
+
+    def measure(law: str, name: str, truth: th.Tensor, estimate: Callable[[], th.Tensor]) -> EstimatorRow:
+        estimates = estimate()  # [n_samples, d]
+        variance = estimates.var(dim=0).sum().item()
+        bias = (estimates.mean(dim=0) - truth).norm().item()
+        return EstimatorRow(law, name, bias, float(np.sqrt(variance / n_samples)), variance)
+
+    rows = []
+    with th.random.fork_rng(devices=[]):
+        th.manual_seed(seed)
+        truths = {"Gaussian": 2 * (theta - target), "categorical": ge.exact_categorical_gradient(theta, f)}
+        for law, family in (("Gaussian", gaussian), ("categorical", categorical)):
+            truth = truths[law]
+            score = ge.score_function
+            rows.append(measure(law, "score function", truth, lambda: score(family, theta, f, n_samples)))  # noqa: B023
+            rows.append(
+                measure(law, "with baseline", truth, lambda: score(family, theta, f, n_samples, "leave_one_out"))  # noqa: B023
+            )
+        rows.insert(2, measure("Gaussian", "pathwise", truths["Gaussian"], lambda: ge.pathwise(gaussian, theta, f, n_samples)))
+        for name, relaxed in (("Gumbel-softmax", ge.gumbel_softmax), ("straight-through", ge.straight_through)):
+            for tau in TEMPERATURES:
+                label = f"{name}, τ={tau:g}"
+                truth = truths["categorical"]
+                rows.append(measure("categorical", label, truth, lambda: relaxed(theta, f, n_samples, tau)))  # noqa: B023
+    return rows
+
+
+def estimator_figure(n_samples: int = 100_000, seed: int = 0) -> "Figure":
+    """Draw bias (with twice its standard error, below which it shows nothing) and variance of every estimator.
+
+    :param n_samples: samples each
+    :param seed: seed of the samples
+    :raises ValueError: if there are fewer than 2 samples
+    """
+    from matplotlib.figure import Figure
+
+    rows = estimator_rows(n_samples, seed)[::-1]  # barh draws from the bottom
+    figure = Figure(figsize=(10.0, 0.34 * len(rows) + 1.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(rows))
+    colours = ["#0072B2" if row.law == "Gaussian" else "#D55E00" for row in rows]
+    axes[0].barh(places, [row.bias for row in rows], color=colours)
+    noise = [2 * row.standard_error for row in rows]
+    axes[0].barh(places, noise, height=0.4, color="none", edgecolor="black", linewidth=0.8, label="2 standard errors")
+    axes[0].set_xlabel("‖mean estimate − closed form‖")
+    axes[0].legend(loc="upper right")
+    axes[1].barh(places, [row.variance for row in rows], color=colours)
+    axes[1].set_xscale("log")
+    axes[1].set_xlabel("variance of one estimate (trace)")
+    axes[0].set_yticks(places, [f"{row.estimator}  ({row.law})" for row in rows])
+    figure.suptitle(f"∇ E‖x − t‖², {n_samples:,} samples each, seed {seed}")
+    return figure
