@@ -149,7 +149,7 @@ def twin_legal_and_boards(board, colour, ko):
 @pytest.mark.parametrize("size", [5, 9])
 def test_go_agrees_with_a_slow_twin(size):
     game, rng, kos, captures = Go(size), np.random.default_rng(size), 0, 0
-    for _ in range(20 if size == 5 else 4):
+    for _ in range(15 if size == 5 else 2):
         states, board, ko = game.initial(1), np.zeros((size, size), np.int8), None
         while not states[0, 1]:
             colour = 1 - 2 * (int(states[0, 0]) % 2)

@@ -4,9 +4,11 @@ import os
 import pickle
 from functools import reduce
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
+import sb3_lecture_envs  # noqa: F401  registers the ids
 from sb3_lecture_envs.board.connect_four import OTHER, OWN, ConnectFour
 from sb3_lecture_envs.board.connect_four_book import BOOK, load_positions, random_positions
 from sb3_lecture_envs.board.connect_four_solver import ConnectFourSolver
@@ -153,6 +155,19 @@ def test_perfect_players_never_lose_what_they_hold(game):
             assert result >= (value if seat == 0 else -value)
 
 
+def test_the_perfect_opponent_of_connect_four_gives_nothing_away():
+    env, agent, results = gym.make("Lecture/ConnectFour-v0", opponent="perfect", side="first").unwrapped, RandomPlayer(0), []
+    states, values, _ = load_positions()
+    for row in np.flatnonzero(states[:, PLY] == 16)[:12]:
+        observation, info = env.reset(seed=int(row), options={"state": states[row], "side": "first"})
+        terminated = False
+        while not terminated:
+            observation, reward, terminated, _, info = env.step(agent(observation, info["action_mask"]))
+        assert reward <= values[row].max()
+        results.append(reward)
+    assert np.mean(results) < -0.5
+
+
 def test_a_perfect_player_draws_uniformly_among_the_optimal_moves():
     game = TicTacToe()
     corner = game.step(game.initial(1), [4])[0]  # after the centre, the four corners draw
@@ -170,8 +185,7 @@ def test_a_perfect_player_draws_uniformly_among_the_optimal_moves():
 
 
 def test_grading_tells_players_apart():
-    game, rng = TicTacToe(), np.random.default_rng(0)
-    table = solve(game)
+    game, table = TicTacToe(), solve(TicTacToe())
     states = np.concatenate(table.states)
     values, scores, masks = table.move_values(states), table.move_scores(states), game.legal(states)
     best = grade(game.perfect_player(seed=0).batch(game.observe(states), masks), values, scores)
