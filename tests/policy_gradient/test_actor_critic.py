@@ -37,15 +37,15 @@ def freeze_actor(model: ActorCritic, logits: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("critic", "n_steps", "time_limit"), [("v", 1, None), ("v", 4, None), ("q", 1, None), ("q", 1, 3)])
 def test_the_critic_finds_the_exact_values_of_a_fixed_policy(critic, n_steps, time_limit):
     mdp = random_mdp()
-    env = GymnasiumVecEnv(TabularVectorEnv(mdp, num_envs=96, max_episode_steps=time_limit, autoreset_mode="SAME_STEP"))
+    env = GymnasiumVecEnv(TabularVectorEnv(mdp, num_envs=64, max_episode_steps=time_limit, autoreset_mode="SAME_STEP"))
     model = ActorCritic(
         "MlpPolicy", env, critic=critic, n_steps=n_steps, gamma=GAMMA, learning_rate=0.05, seed=0, device="cpu",
         policy_kwargs={"net_arch": {"pi": [], "vf": []}},
     )  # fmt: skip
     pi = freeze_actor(model, np.random.default_rng(1).normal(size=(6, 2)))
-    model.learn(200 * 96 * n_steps)
+    model.learn(150 * 64 * n_steps)
     model.learning_rate = model.lr_schedule = lambda _: 0.004
-    model.learn(150 * 96 * n_steps)
+    model.learn(100 * 64 * n_steps)
     v = policy_evaluation(mdp, pi, GAMMA)  # [S]; a time limit changes nothing, for it is bootstrapped through
     states = th.arange(5)
     with th.no_grad():

@@ -27,11 +27,11 @@ every_learner = pytest.mark.parametrize(("cls", "settings"), LEARNERS, ids=str)
 @pytest.mark.parametrize(
     ("cls", "settings", "n_steps"),
     [
-        (REINFORCE, {"learning_rate": 3e-3, "normalize_returns": True}, 4000),
+        (REINFORCE, {"learning_rate": 3e-3, "normalize_returns": True}, 2500),
         (REINFORCE, {"learning_rate": 3e-3, "returns": "total", "baseline": None}, 6000),
-        (ActorCritic, {"learning_rate": 3e-3, "n_steps": 4, "ent_coef": 0.01}, 8000),
-        (ActorCritic, {"learning_rate": 3e-3, "n_steps": 4, "ent_coef": 0.01, "critic": "q"}, 8000),
-        (PPOPenalty, {"n_steps": 32, "batch_size": 64, "learning_rate": 1e-3}, 4000),
+        (ActorCritic, {"learning_rate": 3e-3, "n_steps": 4, "ent_coef": 0.01}, 4000),
+        (ActorCritic, {"learning_rate": 3e-3, "n_steps": 4, "ent_coef": 0.01, "critic": "q"}, 4000),
+        (PPOPenalty, {"n_steps": 32, "batch_size": 64, "learning_rate": 1e-3}, 2048),
     ],
     ids=str,
 )

@@ -32,7 +32,7 @@ def test_a_small_grid_world_is_solved_exactly(switches):
         device="cpu", **switches,
     )  # fmt: skip
     assert exact_evaluation(model).regret > 0.1  # not solved by its first weights
-    model.learn(4000)
+    model.learn(2000)
     assert exact_evaluation(model).regret == pytest.approx(0.0, abs=1e-9)
 
 
