@@ -1,6 +1,5 @@
 """The three searches on functions whose optimum is known, and on CartPole."""
 
-import subprocess
 import sys
 
 import gymnasium as gym
@@ -158,26 +157,20 @@ def test_parents_are_the_best_fifth_and_children_are_near_them():
     assert nearest.max() < 6e-3
 
 
-def test_without_cmaes_the_error_names_what_to_install():
-    code = (
-        "import sys; sys.modules['cmaes'] = None\n"
-        "from sb3_lecture.evolutionary.cma_es import CMAES\n"
-        "model = CMAES('MlpPolicy', 'CartPole-v1', population_size=4)\n"
-        "try:\n    model.learn(1)\n"
-        "except ImportError as error:\n    assert 'sb3-lecture[evolution]' in str(error)\n"
-        "else:\n    raise SystemExit('no error')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_without_cmaes_the_error_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    model = CMAES("MlpPolicy", "CartPole-v1", population_size=4)
+    with pytest.raises(ImportError, match=r"sb3-lecture\[evolution\]"):
+        model.learn(1)
 
 
 def cartpole_return(cls, steps, seed, **kwargs):
     model = cls("MlpPolicy", "CartPole-v1", seed=seed, **kwargs).learn(steps)
-    return evaluate_policy(model, make_vec_env("CartPole-v1", n_envs=10, seed=1000 + seed), n_eval_episodes=50)[0]
+    return evaluate_policy(model, make_vec_env("CartPole-v1", n_envs=10, seed=1000 + seed), n_eval_episodes=20)[0]
 
 
 def test_cma_es_learns_cartpole():
-    assert cartpole_return(CMAES, 60_000, seed=0) >= 400
+    assert cartpole_return(CMAES, 30_000, seed=0) >= 300
 
 
 @pytest.mark.slow
