@@ -377,8 +377,8 @@ def keep_subtrees(tree, states, tops, kept, places):  # type: ignore[no-untyped-
                 prior[b, new, a] = prior[b, node, a]
                 visits[b, new, a] = visits[b, node, a]
                 total[b, new, a] = total[b, node, a]
-                child = child[b, node, a]
-                child[b, new, a] = places[child] if child >= 0 else -1
+                below = child[b, node, a]
+                child[b, new, a] = places[below] if below >= 0 else -1
             links[b, new, PARENT] = places[links[b, node, PARENT]] if node != top else -1
             other = links[b, node, SIBLING]
             links[b, new, SIBLING] = places[other] if other >= 0 and node != top else -1
