@@ -1,7 +1,6 @@
 """What the commands show: the end of a training run, a played episode, the pictures of runs."""
 
 import argparse
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -173,7 +172,7 @@ def _runs_in(folder: Path) -> list[Run]:
 
 
 def _draw_values(run: Run) -> list[Path]:
-    if importlib.util.find_spec("sb3_lecture_envs") is None or not run.model_path.is_file():
+    if not run.model_path.is_file():
         return []
     env: VecEnv = playing.make_run_env(run)
     try:
