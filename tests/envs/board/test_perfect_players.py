@@ -156,16 +156,16 @@ def test_perfect_players_never_lose_what_they_hold(game):
 
 
 def test_the_perfect_opponent_of_connect_four_gives_nothing_away():
-    env, agent, results = gym.make("Lecture/ConnectFour-v0", opponent="perfect", side="first").unwrapped, RandomPlayer(0), []
+    env, agent, lost = gym.make("Lecture/ConnectFour-v0", opponent="perfect", side="first").unwrapped, RandomPlayer(0), 0
     states, values, _ = load_positions()
-    for row in np.flatnonzero(states[:, PLY] == 16)[:12]:
+    for row in np.flatnonzero(states[:, PLY] == 16)[:20]:
         observation, info = env.reset(seed=int(row), options={"state": states[row], "side": "first"})
         terminated = False
         while not terminated:
             observation, reward, terminated, _, info = env.step(agent(observation, info["action_mask"]))
-        assert reward <= values[row].max()
-        results.append(reward)
-    assert np.mean(results) < -0.5
+        assert reward <= values[row].max()  # a lost position is lost, a drawn one at best drawn
+        lost += values[row].max() == -1
+    assert lost  # or nothing was asked of the opponent
 
 
 def test_a_perfect_player_draws_uniformly_among_the_optimal_moves():
