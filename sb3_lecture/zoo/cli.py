@@ -1,4 +1,4 @@
-"""The commands: ``sb3-lecture train | enjoy | plot``; ``scripts/*.py`` call them too.
+"""The commands: ``sb3-lecture train | enjoy | plot | gtp``; ``scripts/*.py`` call them too.
 
 What the user can put right raises a UserError anywhere below, and ``main`` prints it as one line with exit code 2. Anything
 else is a bug and keeps its traceback.
@@ -25,7 +25,10 @@ USAGE = """usage: sb3-lecture COMMAND [OPTIONS]
 commands:
   train   train an agent:          sb3-lecture train --algo dqn
   enjoy   watch the trained agent: sb3-lecture enjoy --algo dqn
+          play against one:        sb3-lecture enjoy --env Lecture/ConnectFour-v0 --human --opponent perfect
   plot    draw learning curves:    sb3-lecture plot logs/dqn/Lecture-Maze-v0_1
+          gradient estimators:     sb3-lecture plot estimators
+  gtp     a Go engine for GTP programs
 
 sb3-lecture COMMAND --help lists a command's options.
 """
@@ -266,6 +269,13 @@ def enjoy_parser() -> Parser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, …")
     parser.add_argument("--gym-packages", nargs="+", default=[], help="packages to import, which register envs")
     parser.add_argument("--env-kwargs", nargs="+", metavar="KEY:VALUE", help="arguments of the env, on top of the run's")
+    human = parser.add_argument_group("play a board game yourself, in the terminal")
+    human.add_argument("--human", action="store_true", help="you play --env, against --opponent")
+    human.add_argument(
+        "--opponent", default="random", metavar="WHO", help="random (default), perfect, mcts, or a model's path"
+    )
+    human.add_argument("--side", default="first", help="yours: first (default), second or random")
+    human.add_argument("--simulations", type=int, help="of mcts, a move")
     parser.add_argument("--norm-reward", action="store_true", help="scale the rewards as VecNormalize did in training")
     return parser
 
@@ -293,7 +303,22 @@ def enjoy(argv: Sequence[str]) -> int:
         from rl_zoo3.utils import StoreDict
 
         _user_dict(StoreDict)(["--env-kwargs"], "env_kwargs")(parser, args, args.env_kwargs, "--env-kwargs")
+    if args.human:
+        return _play(args)
     return report.enjoy(args)
+
+
+def _play(args: argparse.Namespace) -> int:
+    """Let the user play a board game."""
+    from sb3_lecture.zoo.human_play import SIMULATIONS, play
+
+    if args.env is None:
+        raise UserError("--human needs a game: --env Lecture/ConnectFour-v0")
+    play(
+        args.env, args.opponent, env_kwargs=args.env_kwargs, side=args.side, algo=args.algo,
+        simulations=SIMULATIONS if args.simulations is None else args.simulations, seed=args.seed or None,
+    )  # fmt: skip
+    return 0
 
 
 # --- plot ------------------------------------------------------------------------------------------------------------
@@ -316,7 +341,9 @@ def plot_parser() -> Parser:
 
 
 def plot(argv: Sequence[str]) -> int:
-    """Draw pictures of runs."""
+    """Draw pictures of runs; ``plot estimators`` draws the gradient estimators."""
+    if argv and argv[0] in PICTURES:
+        return PICTURES[argv[0]](argv[1:])
     parser = plot_parser()
     args = parser.parse_args(argv)
     if args.window is not None and args.window < 1:
@@ -326,6 +353,28 @@ def plot(argv: Sequence[str]) -> int:
 
     report.plot(args.runs, args.output, args.window, values=not args.no_values)
     return 0
+
+
+def plot_estimators(argv: Sequence[str]) -> int:
+    """Draw bias and variance of the gradient estimators against the closed form."""
+    parser = Parser(prog=f"{_command('plot')} estimators", description="Bias and variance of gradient estimators.")
+    parser.add_argument("-o", "--output", metavar="FILE", default="estimators.png", help="default estimators.png")
+    parser.add_argument("--n-samples", type=int, default=100_000, help="samples of each estimator, default 100000")
+    parser.add_argument("--seed", type=int, default=0, help="random seed, default 0")
+    args = parser.parse_args(argv)
+    if args.n_samples < 2:
+        parser.error(f"--n-samples {args.n_samples}: at least 2 are needed")
+    from sb3_lecture.zoo import estimator_plot, plotting
+
+    print(f"Picture: {plotting.save(estimator_plot.estimator_figure(args.n_samples, args.seed), args.output)}")
+    return 0
+
+
+def gtp(argv: Sequence[str]) -> int:
+    """Run the Go engine."""
+    from sb3_lecture.zoo.gtp import gtp as run
+
+    return run(argv)
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
@@ -339,4 +388,6 @@ def _command(name: str) -> str:
     return f"sb3-lecture {name}"
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "enjoy": enjoy, "plot": plot}
+#: pictures that ``plot`` draws of something else than runs
+PICTURES: dict[str, Callable[[Sequence[str]], int]] = {"estimators": plot_estimators}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "enjoy": enjoy, "plot": plot, "gtp": gtp}
