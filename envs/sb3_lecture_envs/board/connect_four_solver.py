@@ -199,8 +199,8 @@ def _move_scores(states: np.ndarray, sign_only: bool, table: np.ndarray, scratch
 class ConnectFourSolver:
     """Exact values of every Connect Four position: a grader in the sense of ``players``.
 
-    Positions with twelve or more stones take about 0.1 s or less; with fewer each stone less doubles the time, up to minutes
-    for the empty board, so the committed book is asked first. The table of bounds (8 bytes an entry) lives as long as the
+    Positions with twelve or more stones take 0.15 s or less in the mean; each stone less doubles the time, up to minutes for
+    the empty board, so the committed book is asked first. The table of bounds (8 bytes an entry) lives as long as the
     object and is not pickled.
 
     :param table_bits: the table holds 2^bits positions (default 23: 64 MiB), allocated at the first search
