@@ -15,7 +15,7 @@ class DiscretizeObservation(gym.ObservationWrapper[Any, Any, Any]):
     Coordinate i becomes the number of its bin; bins are half open, the first and the last one reach to infinity, so values
     outside the range are allowed. With one bin a coordinate is ignored.
 
-    Example: ``DiscretizeObservation(gym.make("CartPole-v1"), bins=(1, 1, 6, 12), low=[-1, -1, -0.2, -2], high=[1, 1, 0.2, 2])``
+    ``DiscretizeObservation(gym.make("CartPole-v1"), bins=(1, 1, 6, 12), low=[-1, -1, -0.2, -2], high=[1, 1, 0.2, 2])``
 
     :param env: an env with a one-dimensional Box observation space [d]
     :param bins: number of bins of every coordinate, or of each one [d] (default 10)
