@@ -15,6 +15,7 @@ import numpy as np
 import torch as th
 from gymnasium import wrappers as gym_wrappers
 from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
+from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
@@ -47,8 +48,11 @@ OPTIMAL_TOLERANCE = 1e-7
 #: wrappers that leave observations and actions as they are
 PASSIVE_WRAPPERS = (
     gym_wrappers.TimeLimit, OrderEnforcing, PassiveEnvChecker, Monitor, gym_wrappers.RecordEpisodeStatistics,
-    gym_wrappers.RecordVideo, gym_wrappers.HumanRendering, gym.RewardWrapper,
+    gym_wrappers.RecordVideo, gym_wrappers.HumanRendering, gym_wrappers.RenderCollection, gym_wrappers.NormalizeReward,
+    gym.RewardWrapper, ActionMasker,
 )  # fmt: skip
+#: observation wrappers that show more than the state, though they show the same when asked twice
+STATEFUL_WRAPPERS = (gym_wrappers.TimeAwareObservation, gym_wrappers.DelayObservation)
 PASSIVE_VEC_WRAPPERS = (VecMonitor, VecCheckNan, VecVideoRecorder)
 
 
@@ -280,7 +284,7 @@ def _wrapped(chain: list[gym.Wrapper], observations: np.ndarray) -> Any:
     """Send the observations of all states through the wrappers of one env, innermost first."""
     rows: list[Any] | None = None
     for wrapper in chain:
-        if isinstance(wrapper, gym.ObservationWrapper):
+        if isinstance(wrapper, gym.ObservationWrapper) and not isinstance(wrapper, STATEFUL_WRAPPERS):
             rows = list(observations) if rows is None else rows
             once, twice = ([wrapper.observation(row) for row in rows] for _ in range(2))
             if not all(_equal(a, b) for a, b in zip(once, twice, strict=True)):

@@ -353,7 +353,7 @@ def _policy_iteration(mdp: TabularMDP, gamma: float, epsilon: float) -> Solution
             pairs = np.ascontiguousarray((reward == 0.0).ravel())
             end_components(*law, n_actions, pairs)
             resting = pairs.reshape(n, n_actions)
-            can_rest = resting.any(axis=1)
+            can_rest = np.asarray(resting.any(axis=1))
         policy, order = surely_ending(*law, n_actions, np.zeros(n, np.bool_))
         if can_rest.any() and (policy == -2).any():
             policy, order = surely_ending(*law, n_actions, can_rest)

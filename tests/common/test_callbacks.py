@@ -6,11 +6,14 @@ import pytest
 from gymnasium.wrappers import (
     FrameStackObservation,
     NormalizeObservation,
+    NormalizeReward,
+    TimeAwareObservation,
     TransformAction,
     TransformObservation,
     TransformReward,
 )
 from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import CallbackList
 from stable_baselines3.common.env_util import make_vec_env
@@ -152,6 +155,16 @@ def test_any_law_of_gymnasium_can_be_graded():
     assert result.optimal_value == pytest.approx(0.5420, abs=5e-5) and result.value == pytest.approx(0, abs=0.2)
 
 
+def masked(env):
+    return ActionMasker(env, lambda inner: inner.unwrapped.action_masks())
+
+
+def test_wrappers_that_only_mask_or_scale_rewards_are_passed():
+    env = make_vec_env("Lecture/Maze-v0", 1, wrapper_class=lambda inner: NormalizeReward(masked(inner)))
+    model = MaskablePPO("MlpPolicy", env, seed=0, device="cpu", policy_kwargs={"net_arch": [4]})
+    assert exact_evaluation(model, gamma=0.9).optimal_value == pytest.approx(0.9**5)
+
+
 def two_steps(env):
     return FrameStackObservation(env, 2)
 
@@ -167,6 +180,7 @@ def mirrored(env):
         (lambda: gym.make("FrozenLake-v1"), "has no TabularMDP"),
         (lambda: VecFrameStack(make_vec_env(LINE, 1, env_kwargs={"obs": "one-hot"}), 2), "no frame stacks"),
         (lambda: two_steps(gym.make(LINE, obs="one-hot")), "FrameStackObservation may change actions or stack"),
+        (lambda: TimeAwareObservation(gym.make(LINE, obs="one-hot")), "TimeAwareObservation may change actions or stack"),
         (lambda: mirrored(gym.make(LINE)), "TransformAction may change actions"),
         (lambda: NormalizeObservation(gym.make(LINE, obs="one-hot")), "gives one state two observations"),
     ],
