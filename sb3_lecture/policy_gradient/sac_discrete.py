@@ -34,7 +34,6 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
-from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
@@ -329,6 +328,7 @@ class SACDiscrete(OffPolicyAlgorithm):
         self._update_learning_rate(optimizers if self.ent_coef_optimizer is None else [*optimizers, self.ent_coef_optimizer])
         fast: list[th.Tensor] = list(self.policy.critics.parameters())
         slow: list[th.Tensor] = list(self.policy.critic_targets.parameters())
+        statistics = list(zip(self.policy.critics.buffers(), self.policy.critic_targets.buffers(), strict=True))
         losses = []
         for _ in range(gradient_steps):
             data = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
@@ -366,7 +366,8 @@ class SACDiscrete(OffPolicyAlgorithm):
             if self._n_updates % self.target_update_interval == 0:
                 with th.no_grad():
                     th._foreach_lerp_(slow, fast, self.tau)
-                polyak_update(self.policy.critics.buffers(), self.policy.critic_targets.buffers(), 1.0)
+                for new, old in statistics:  # of batch normalisation, where a features extractor has it
+                    old.copy_(new)
             self._n_updates += 1
             losses.append(th.stack([critic_loss.detach(), loss.detach(), entropy, ent_coef[0]]))
 

@@ -117,7 +117,7 @@ def test_wrong_arguments_are_named(wrong, text):
 @pytest.mark.parametrize("seed", [0])
 def test_sac_discrete_solves_cartpole(seed):
     env = make_vec_env("CartPole-v1", n_envs=4, seed=seed)
-    settings = {"learning_rate": 2e-3, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 64, "tau": 0.01}
-    model = SACDiscrete("MlpPolicy", env, target_entropy=0.2, seed=seed, device="cpu", **settings).learn(40_000)
+    settings = {"learning_rate": 2e-3, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 32, "tau": 0.02}
+    model = SACDiscrete("MlpPolicy", env, target_entropy=0.2, seed=seed, device="cpu", **settings).learn(30_000)
     mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", n_envs=10, seed=1000), n_eval_episodes=50)
     assert mean >= 475
