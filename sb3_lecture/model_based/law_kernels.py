@@ -25,7 +25,7 @@ from .search_tree import (
     VALUE,
     backup,
     clear_node,
-    select,
+    follow,
     set_prior,
 )
 from .simulators import BITS, OUTCOME
@@ -49,9 +49,8 @@ def _walk(  # type: ignore[no-untyped-def]
     """Follow one simulation of row b to its leaf and return it; the path is in the tree, a new leaf's state in scratch."""
     node, depth = 0, 0
     while True:
-        action = select(prior, visits, total, links, stats, span, b, node, rule)
-        path[b, depth, 0], path[b, depth, 1] = node, action
-        depth += 1
+        depth = follow(prior, visits, total, child, links, stats, span, path, b, node, depth, rule, stochastic)
+        node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
         newest = child[b, node, action]
         leaf, bits = newest, np.uint64(0)
         if stochastic:
@@ -304,19 +303,13 @@ def descend(tree, rule, target, parents, actions, needed):  # type: ignore[no-un
         row[b, DEPTH] = -1
         if links[b, 0, SEEN] > target:
             continue
-        node, depth = 0, 0
-        while True:
-            action = select(prior, visits, total, links, stats, span, b, node, rule)
-            path[b, depth, 0], path[b, depth, 1] = node, action
-            depth += 1
-            leaf = child[b, node, action]
-            if leaf < 0:
-                parents[b], actions[b], needed[b] = node, action, True
-                break
+        depth = follow(prior, visits, total, child, links, stats, span, path, b, 0, 0, rule, False)
+        node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
+        leaf = child[b, node, action]
+        if leaf < 0:
+            parents[b], actions[b], needed[b] = node, action, True
+        else:
             path[b, depth, 0] = leaf
-            if stats[b, leaf, DISCOUNT] == 0.0:
-                break
-            node = leaf
         row[b, DEPTH] = depth
 
 

@@ -18,7 +18,7 @@ rather than 0 (``first_play="lowest"`` restores the paper's pseudo-code); counts
 evaluation, as in the pseudo-code, so that the first choice in a node follows its prior.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -30,6 +30,11 @@ LOW, HIGH = 0, 1
 USED, DEPTH, FRESH = 0, 1, 2
 ILLEGAL = np.float32(-1.0)  # in place of a prior
 SMALLEST = 1e-30  # least prior of a legal action: log(prior) stays finite
+
+
+#: compiles a function that allocates nothing without reference counts: numba otherwise counts every array argument up and down
+#: (atomically) at each call, which takes longer than a choice among ten actions
+uncounted: Any = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
 
 
 class Tree(NamedTuple):
@@ -131,7 +136,7 @@ def halving_schedule(n_simulations: int, max_considered: int) -> np.ndarray:
     return turn
 
 
-@njit(cache=True)
+@uncounted
 def clear_node(visits, total, child, links, stats, b, node, parent, reward, discount):  # type: ignore[no-untyped-def]
     """Write a node without visits; its priors and value follow."""
     for a in range(visits.shape[2]):
@@ -147,7 +152,7 @@ def clear_node(visits, total, child, links, stats, b, node, parent, reward, disc
     stats[b, node, DISCOUNT] = discount
 
 
-@njit(cache=True)
+@uncounted
 def _puct(prior, visits, total, b, node, count, mean, low, high, rule):  # type: ignore[no-untyped-def]
     """Return the action of PUCT in one node."""
     scale = 1.0 / (high - low) if high > low else 0.0
@@ -165,7 +170,7 @@ def _puct(prior, visits, total, b, node, count, mean, low, high, rule):  # type:
     return choice
 
 
-@njit(cache=True)
+@uncounted
 def _uct(prior, visits, total, b, node, count, c):  # type: ignore[no-untyped-def]
     """Return the action of UCB1, Q + c √(ln ΣN / N); unvisited actions come first, in their order."""
     log_count = np.log(np.float32(count - 1))
@@ -181,7 +186,7 @@ def _uct(prior, visits, total, b, node, count, c):  # type: ignore[no-untyped-de
     return choice
 
 
-@njit(cache=True)
+@uncounted
 def completed_value(prior, visits, total, b, node, count, value):  # type: ignore[no-untyped-def]
     """Return v_mix (Danihelka et al. 2022, eq. 33), the value that stands in for the actions without visits."""
     weight, mixed = 0.0, 0.0
@@ -192,7 +197,7 @@ def completed_value(prior, visits, total, b, node, count, value):  # type: ignor
     return (value + (count - 1) * mixed / weight) / count if weight > 0.0 else value
 
 
-@njit(cache=True)
+@uncounted
 def _gumbel(prior, visits, total, b, node, count, value, low, high, rule):  # type: ignore[no-untyped-def]
     """Return the action of eq. 14 in one node below the root: argmax π'(a) − N(a) / (1 + ΣN)."""
     n_actions = prior.shape[2]
@@ -225,7 +230,7 @@ def _gumbel(prior, visits, total, b, node, count, value, low, high, rule):  # ty
     return choice
 
 
-@njit(cache=True)
+@uncounted
 def _gumbel_root(prior, visits, total, b, node, low, high, rule, served):  # type: ignore[no-untyped-def]
     """Return the root's action with N = served that is best by g + logits + σ(q) (algorithm 2)."""
     most = 0
@@ -242,7 +247,7 @@ def _gumbel_root(prior, visits, total, b, node, low, high, rule, served):  # typ
     return choice
 
 
-@njit(cache=True)
+@uncounted
 def select(prior, visits, total, links, stats, span, b, node, rule):  # type: ignore[no-untyped-def]
     """Return the action to follow from a node of row b."""
     count, low, high = links[b, node, SEEN], span[b, LOW], span[b, HIGH]
@@ -255,7 +260,25 @@ def select(prior, visits, total, links, stats, span, b, node, rule):  # type: ig
     return _gumbel_root(prior, visits, total, b, node, low, high, rule, rule.turn[rule.considered[b], count - 1])
 
 
-@njit(cache=True)
+@uncounted
+def follow(  # type: ignore[no-untyped-def]
+    prior, visits, total, child, links, stats, span, path, b, node, depth, rule, one_step
+):
+    """Walk row b from ``node``, at ``depth``, to an edge that leads nowhere yet or to the end of the episode.
+
+    The path is written; ``one_step`` stops after the first edge, whose outcome chance decides. Returns the new depth.
+    """
+    while True:
+        action = select(prior, visits, total, links, stats, span, b, node, rule)
+        path[b, depth, 0], path[b, depth, 1] = node, action
+        depth += 1
+        leaf = child[b, node, action]
+        if leaf < 0 or one_step or stats[b, leaf, DISCOUNT] == 0.0:
+            return depth
+        node = leaf
+
+
+@uncounted
 def set_prior(prior, b, node, logits):  # type: ignore[no-untyped-def]
     """Write the softmax of logits [A] over the actions that are not marked ILLEGAL."""
     top = np.float32(-np.inf)
@@ -274,7 +297,7 @@ def set_prior(prior, b, node, logits):  # type: ignore[no-untyped-def]
             prior[b, node, a] /= mass
 
 
-@njit(cache=True)
+@uncounted
 def backup(visits, total, links, stats, span, path, row, b, leaf_value):  # type: ignore[no-untyped-def]
     """Carry the leaf's value up the path of row b (Schrittwieser et al. 2020, eq. 3 and 4)."""
     depth = row[b, DEPTH]

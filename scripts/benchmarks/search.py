@@ -5,12 +5,11 @@ Peers live in environments of their own: the folder ``PEERS`` holds venvs ``jaxv
 prints its rates. What is missing is named and left out. A peer runs in a process of its own that answers one measurement at a
 time, so that ours and theirs take turns. Rates are per CPU second of the process measured: other load favours neither.
 
-    PEERS=… LIGHTZERO=… MCTS_LIMIT=… python scripts/benchmarks/search.py
+    PEERS=… LIGHTZERO=… MCTS_LIMIT=… python scripts/benchmark.py search
 """
 
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -18,10 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from benchmarks._measure import Row
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-Row = tuple[str, str, list[float], list[float], float]
 REPEATS, SECONDS, SIMULATIONS, WIDTH = 5, 0.5, 50, 128
 
 #: a peer's side of the conversation: "warm" or "go" on a line, a rate on a line back
@@ -196,7 +195,7 @@ def versus(
     job()
     pairs = [(our_rate(job), peer.rate()) for _ in range(REPEATS)]
     peer.close()
-    yield what, "simulations/s", [ours for ours, _ in pairs], [theirs for _, theirs in pairs], floor
+    yield Row(what, "simulations/s", [ours for ours, _ in pairs], [theirs for _, theirs in pairs], floor)
 
 
 def connect_four_job(batch: int, selection: str, network: str) -> Callable[[], int]:
@@ -298,13 +297,8 @@ def limit_rows() -> Iterator[Row]:
     for batch in jobs:
         found = re.search(rf"connect_four: .*torch MLP2x128, batch {batch} .*per_cpu_s=([\d.e+]+)", printed)
         if found:
-            yield (
-                f"Connect Four, torch MLP, batch {batch}, share of a hand-written numba tree",
-                "simulations/s",
-                ours[batch],
-                [float(found[1])],
-                0.8,
-            )
+            what = f"Connect Four, torch MLP, batch {batch}, share of a hand-written numba tree"
+            yield Row(what, "simulations/s", ours[batch], [float(found[1])], 0.8)
 
 
 def rows() -> Iterator[Row]:
@@ -327,14 +321,3 @@ def rows() -> Iterator[Row]:
     what = "learned MLP model, batch 256, LightZero C++ tree"
     yield from versus(what, learned_model_job(256), "lz", LIGHT_ZERO, (256, SIMULATIONS, WIDTH), 4.0)
     yield from limit_rows()
-
-
-if __name__ == "__main__":
-    for what, unit, ours, theirs, floor in rows():
-        ratio = statistics.median(ours) / statistics.median(theirs)
-        print(
-            f"{what}: {statistics.median(ours):,.0f} ({min(ours):,.0f} - {max(ours):,.0f}) against "
-            f"{statistics.median(theirs):,.0f} ({min(theirs):,.0f} - {max(theirs):,.0f}) {unit}: "
-            f"{ratio:.2f}x, at least {floor}x",
-            flush=True,
-        )

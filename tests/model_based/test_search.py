@@ -18,7 +18,9 @@ from sb3_lecture.model_based.simulators import (
     TabularSimulator,
 )
 from sb3_lecture_envs.board.connect_four import ConnectFour
+from sb3_lecture_envs.board.go import Go
 from sb3_lecture_envs.board.nim import Nim
+from sb3_lecture_envs.board.othello import Othello
 from sb3_lecture_envs.board.players import optimal_moves
 from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
 from sb3_lecture_envs.mdp import TabularMDP
@@ -311,48 +313,86 @@ def play(game, moves: str) -> np.ndarray:
     return state
 
 
+def random_game(game, rng: np.random.Generator, plies: int) -> np.ndarray | None:
+    """The state after so many random moves, or None where the game ended before."""
+    state = game.initial(1)
+    for _ in range(plies):
+        state, _, over = game.step(state, [rng.choice(np.flatnonzero(game.legal(state)[0]))])
+        if over[0]:
+            return None
+    return state[0]
+
+
 def forced(game, plies: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of random games in which the side to move wins by force in exactly so many plies, and the moves that do."""
-    rng, grader, found = np.random.default_rng(seed), game.grader(), {}
-    while len(found) < n:
-        state = game.initial(1)
-        for _ in range(int(rng.integers(4, game.max_plies - 4))):
-            state, _, over = game.step(state, [rng.choice(np.flatnonzero(game.legal(state)[0]))])
-            if over[0]:
-                break
-            if forced_win(game, state, plies) and not forced_win(game, state, plies - 2):
-                found[state.tobytes()] = state[0]
-                break
-    states = np.array(list(found.values())[:n])
+    """Positions where the side to move wins in exactly so many plies by the solver, and all the moves that win at all."""
+    rng, grader, found = np.random.default_rng(seed), game.grader(), []
+    drawn = (random_game(game, rng, int(rng.integers(game.max_plies // 3, game.max_plies - plies + 1))) for _ in range(3000))
+    for state in drawn:
+        if state is None:
+            continue
+        scores = grader.move_scores(state[None])
+        if isinstance(game, ConnectFour):  # a win at once scores half the empty cells
+            distance = 2 * ((43 - state[0]) // 2 - scores.max()) + 1
+        else:
+            distance = game.max_plies + 1 - scores.max()
+        if scores.max() > 0 and distance == plies and (scores[scores > -1000] <= 0).any():
+            found.append(state)
+        if len(found) == n:
+            break
+    states = np.array(found)
+    assert len(states) == n
     return states, optimal_moves(grader.move_values(states))
 
 
-def forced_win(game, state: np.ndarray, plies: int) -> bool:
-    """Whether the side to move wins within so many plies, by plain recursion."""
-    if plies < 1:
-        return False
-    actions = np.flatnonzero(game.legal(state)[0])
-    after, rewards, over = game.step(np.repeat(state, len(actions), 0), actions)
-    if np.any(rewards[over] > 0):
-        return True
-    for child, ended in zip(after, over, strict=True):
-        if ended or plies < 3:
-            continue
-        replies = np.flatnonzero(game.legal(child[None])[0])
-        then, back, done = game.step(np.repeat(child[None], len(replies), 0), replies)
-        if not done.any() and all(forced_win(game, s[None], plies - 2) for s in then):
-            return True
-        if done.any() and np.all(back[done] < 0):
-            continue
-    return False
+def winning_moves(game, state: np.ndarray, plies: int) -> np.ndarray:
+    """Which moves win by force within so many plies, by plain recursion: bool [A]."""
+    wins = np.zeros(game.n_actions, np.bool_)
+    actions = np.flatnonzero(game.legal(state[None])[0])
+    after, rewards, over = game.step(np.repeat(state[None], len(actions), 0), actions)
+    for action, child, reward, ended in zip(actions, after, rewards, over, strict=True):
+        if ended:
+            wins[action] = reward > 0
+        elif plies >= 3:
+            replies = np.flatnonzero(game.legal(child[None])[0])
+            then, back, done = game.step(np.repeat(child[None], len(replies), 0), replies)
+            wins[action] = np.all(back[done] < 0) and all(winning_moves(game, s, plies - 2).any() for s in then[~done])
+    return wins
 
 
 @pytest.mark.parametrize("plies", [1, 3, 5])
-@pytest.mark.parametrize("game", [TicTacToe(), ConnectFour()], ids=["TicTacToe", "ConnectFour"])
+@pytest.mark.parametrize("game", [TicTacToe(), ConnectFour(), Nim()], ids=["TicTacToe", "ConnectFour", "Nim"])
 def test_forced_wins_are_found(game, plies: int) -> None:
     states, winning = forced(game, plies, 5, plies)
-    actions = RolloutSearch(game, 5000, seed=0).search(states).actions
+    actions = RolloutSearch(game, 10_000, seed=0).search(states).actions
     assert winning[np.arange(len(states)), actions].all()
+
+
+@pytest.mark.slow  # the kernels of two more games are compiled
+@pytest.mark.parametrize(
+    ("game", "played", "plies"),
+    [
+        (Othello(6), 31, 1),
+        (Othello(6), 29, 3),
+        (Othello(6), 27, 5),
+        (Go(5, max_plies=30), 29, 1),
+        (Go(5, max_plies=30), 27, 3),
+    ],
+    ids=lambda x: repr(x),
+)
+def test_forced_wins_at_the_end_of_longer_games_are_found(game, played: int, plies: int) -> None:
+    rng, found, wins = np.random.default_rng(0), [], []
+    while len(found) < 4:
+        state = random_game(game, rng, played)
+        if state is None:
+            continue
+        win = winning_moves(game, state, plies)
+        if win.any() and not win[game.legal(state[None])[0]].all():
+            found.append(state)
+            wins.append(win)
+    states = np.array(found)
+    result = RolloutSearch(game, 30_000, seed=0).search(states)
+    for win, action, value in zip(wins, result.actions, result.values, strict=True):
+        assert win[action] or value > 0.9  # a win that takes longer is a win too
 
 
 @pytest.mark.parametrize("selection", ["puct", "gumbel"])
