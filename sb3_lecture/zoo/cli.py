@@ -27,6 +27,7 @@ commands:
   enjoy   watch the trained agent: sb3-lecture enjoy --algo dqn
           play against one:        sb3-lecture enjoy --env Lecture/ConnectFour-v0 --human --opponent perfect
   plot    draw learning curves:    sb3-lecture plot logs/dqn/Lecture-Maze-v0_1
+          compare learners:        sb3-lecture plot compare sarsa q_learning --env Lecture/CliffWalking-v0 --seeds 30
           gradient estimators:     sb3-lecture plot estimators
   gtp     a Go engine for GTP programs
 
@@ -132,6 +133,10 @@ class TrainParser(Parser):
 
         :raises UserError: if one is wrong
         """
+        super().add_argument(
+            "--render-training", type=float, nargs="?", const=10.0, metavar="SPEED",
+            help="draw the first env in the terminal while it learns, SPEED steps a second (default 10, 0: at once)",
+        )  # fmt: skip
         super().add_argument("--no-progress", dest="progress", action="store_false", default=None, help="show no progress bar")
         parsed = super().parse_args(self._argv if args is None else args, namespace)
         complete(parsed)
@@ -370,6 +375,46 @@ def plot_estimators(argv: Sequence[str]) -> int:
     return 0
 
 
+def plot_comparison(argv: Sequence[str]) -> int:
+    """Train algorithms on one world over many seeds and draw their training returns."""
+    from sb3_lecture.zoo.comparison import BOOK, comparison_figure, episode_returns
+
+    parser = Parser(
+        prog=f"{_command('plot')} compare",
+        description="Training returns of algorithms on one world, mean and 95 %% band over seeds. All get the same values: "
+        + ", ".join(f"{key} {value}" for key, value in BOOK.items()),
+    )
+    parser.add_argument("algos", nargs="+", metavar="ALGO", help="algorithms to compare")
+    parser.add_argument("--env", default="Lecture/CliffWalking-v0", help="the world, default Lecture/CliffWalking-v0")
+    parser.add_argument("--seeds", type=int, default=30, help="trainings of each, default 30")
+    parser.add_argument("-n", "--n-timesteps", type=int, default=20_000, help="env steps of each, default 20000")
+    parser.add_argument("-params", "--hyperparams", nargs="+", metavar="NAME:VALUE", help="other values, such as gamma:0.9")
+    parser.add_argument("--window", type=int, default=20, help="episodes in the rolling mean, default 20")
+    parser.add_argument("-o", "--output", metavar="FILE", default="comparison.png", help="default comparison.png")
+    args = parser.parse_args(argv)
+    for name in ("seeds", "n_timesteps", "window"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1 is needed")
+    _import_worlds()
+    from rl_zoo3.utils import StoreDict
+
+    from sb3_lecture.zoo import configs, plotting
+
+    args.env = resolve_env(args.env)
+    own: dict[str, Any] = {}
+    if args.hyperparams:
+        _user_dict(StoreDict)(["--hyperparams"], "hyperparams")(parser, args, args.hyperparams, "--hyperparams")
+        own = args.hyperparams
+    for algo in args.algos:
+        configs.check_hyperparameters(algo, own, "--hyperparams")
+    returns = {
+        algo: episode_returns(algo, args.env, range(args.seeds), args.n_timesteps, {**BOOK, **own}) for algo in args.algos
+    }
+    figure = comparison_figure(returns, args.env, args.window, f"{args.env}, {args.seeds} seeds")
+    print(f"Picture: {plotting.save(figure, args.output)}")
+    return 0
+
+
 def gtp(argv: Sequence[str]) -> int:
     """Run the Go engine."""
     from sb3_lecture.zoo.gtp import gtp as run
@@ -389,5 +434,5 @@ def _command(name: str) -> str:
 
 
 #: pictures that ``plot`` draws of something else than runs
-PICTURES: dict[str, Callable[[Sequence[str]], int]] = {"estimators": plot_estimators}
+PICTURES: dict[str, Callable[[Sequence[str]], int]] = {"compare": plot_comparison, "estimators": plot_estimators}
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "enjoy": enjoy, "plot": plot, "gtp": gtp}

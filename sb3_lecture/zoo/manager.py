@@ -29,6 +29,7 @@ from stable_baselines3.common.callbacks import EvalCallback, ProgressBarCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, sync_envs_normalization
 
+from sb3_lecture.common.render_callback import TerminalRenderCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.zoo import configs, registry
 from sb3_lecture.zoo.errors import UserError, first_line
@@ -101,6 +102,8 @@ class LectureExperimentManager(ExperimentManager):
         if isinstance(model, MaskablePPO) and env is not None and not is_masking_supported(env):
             self._abandon()
             raise UserError(f"{self.algo} needs an env with action_masks(), {self.env_name.gym_id} has none; use ppo")
+        if (speed := getattr(self.args, "render_training", None)) is not None:
+            self.callbacks.append(TerminalRenderCallback(speed=speed))
         if env is not None:
             self.callbacks += exact_callback(model, env, self.save_path, max(1, self.n_timesteps // N_EXACT_EVALUATIONS))
         return model, saved
