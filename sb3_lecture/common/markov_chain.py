@@ -6,7 +6,8 @@ kept as a number of its own. The chain is cut into strong components, solved fro
 - a component of moderate size by state elimination (Grassmann, Taksar & Heyman 1985, "Regenerative analysis and steady
   state distributions for Markov chains"): Gaussian elimination in which every pivot is the *sum* of what leaves a state,
   never a difference, so that a chain that ends after 10^12 steps loses no digit;
-- a large one by Gauss-Seidel sweeps in alternating directions until a proven error bound is met: for w > 0 with
+- a large one by Gauss-Seidel sweeps in alternating directions (plain ones with MacQueen's bounds where nothing leaves and
+  mixing is fast) until a proven error bound is met: for w > 0 with
   w - W w >= c > 0, |V_exact - V| <= max |r + W V - V| max(w) / c. For γ < 1, w = 1 serves with c = 1 - γ; else w is swept
   towards the expected number of steps;
 - a component that is never left (γ = 1, no leak) has no finite value unless its rewards are all 0: -∞ or +∞ by the sign
@@ -121,6 +122,39 @@ def _eliminate(
 
 
 @numba.njit(cache=True)
+def _sweep_conservative(
+    nodes: np.ndarray, chain: Chain, gain: np.ndarray, tol: float, max_sweeps: int, value: np.ndarray
+) -> float:
+    """Plain sweeps for a component without exits whose rows all sum to one γ < 1, moved to the middle of MacQueen's bounds.
+
+    The exact values lie between v' + γ/(1-γ) min d and v' + γ/(1-γ) max d, with d = r + W v - v and v' = v + d (Puterman
+    1994, eq. 6.6.11). Ends when that proves ``tol``, or when the chain mixes too slowly; returns the bound reached.
+    """
+    n = nodes.shape[0]
+    new = np.empty(n)
+    leak = chain.leak[nodes[0]]
+    last = np.inf
+    for sweep in range(max_sweeps):
+        low, high, largest = np.inf, -np.inf, 0.0
+        for i in range(n):
+            s = nodes[i]
+            total = gain[i]
+            for j in range(chain.ptr[s], chain.ptr[s + 1]):
+                total += chain.weight[j] * value[chain.head[j]]
+            low, high = min(low, total - value[s]), max(high, total - value[s])
+            new[i] = total
+        shift = 0.5 * (1.0 - leak) / leak * (low + high)
+        for i in range(n):
+            value[nodes[i]] = new[i] + shift
+            largest = max(largest, abs(value[nodes[i]]))
+        bound = 0.5 * (1.0 - leak) / leak * (high - low)
+        if bound <= tol or high - low <= 4e-16 * largest or (sweep > 4 and bound > 0.8 * last):
+            return bound
+        last = bound
+    return last
+
+
+@numba.njit(cache=True)
 def _sweep(  # noqa: C901  (one compiled loop)
     c: int,
     nodes: np.ndarray,
@@ -137,11 +171,12 @@ def _sweep(  # noqa: C901  (one compiled loop)
     n = nodes.shape[0]
     steps = np.zeros(value.shape[0] if not discounted else 0)  # w of the bound; grows towards the expected steps to leave
     factor = np.inf
-    conservative = True  # no exits: every row sums to γ, so that a constant shift moves all residuals alike
-    for i in range(n):
-        conservative = conservative and abs(leave[i] - leave[0]) <= 1e-15
     if discounted:
         factor = 1.0 / leave.min()
+        if leave.max() - leave.min() <= 1e-15 and np.all(leave == chain.leak[nodes]):
+            reached = _sweep_conservative(nodes, chain, gain, tol, max_sweeps, value)
+            if reached <= tol:
+                return reached
     bound = np.inf
     for _ in range(max_sweeps):
         for k in range(2 * n):
@@ -177,10 +212,6 @@ def _sweep(  # noqa: C901  (one compiled loop)
                 slack, longest = min(slack, out * steps[s] - w), max(longest, steps[s])
         if not discounted:
             factor = longest / slack if slack > 0.0 else np.inf
-        elif conservative and low * high > 0.0:  # remove the common part of the error (MacQueen's bounds)
-            for i in range(n):
-                value[nodes[i]] += 0.5 * (low + high) / leave[0]
-            low, high = -0.5 * (high - low), 0.5 * (high - low)
         bound = factor * max(abs(low), abs(high))
         if bound <= tol or max(abs(low), abs(high)) <= 4e-16 * largest:
             break

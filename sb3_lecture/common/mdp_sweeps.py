@@ -292,7 +292,7 @@ def solve_discounted(mdp: TabularMDP, gamma: float, tol: float, max_sweeps: int)
     while True:
         low, high = sweeper.greedy()
         iterations += 1
-        bound = horizon * max(-low, high) if sweeper.ends else 0.5 * horizon * (high - low)
+        bound = horizon * max(high, -low) if sweeper.ends else 0.5 * horizon * (high - low)
         if bound <= tol:
             if not sweeper.ends:
                 sweeper.v += 0.5 * horizon * (low + high)  # the middle of the bounds

@@ -121,6 +121,16 @@ def test_sweeps_over_a_large_component_meet_their_error_bound(gamma, ends, monke
     np.testing.assert_allclose(policy_evaluation(mdp, pi, gamma), expected, rtol=1e-10, atol=1e-9)
 
 
+def test_equal_exits_are_no_closed_component(monkeypatch):
+    """Two states that swap, each leaving for an absorbing third with chance 1/2: constant leaks, but with exits."""
+    monkeypatch.setattr(markov_chain, "ELIMINATION_MEMORY", 0.0)
+    swap = [[(0.5, 1, 1.0, False), (0.5, 2, 0.0, False)]], [[(0.5, 0, 1.0, False), (0.5, 2, 0.0, False)]]
+    mdp = mdp_of([*swap, [go(2, 1.0)]])
+    third = 1 / (1 - 0.9)
+    pair = (0.5 + 0.45 * third) / (1 - 0.45)
+    np.testing.assert_allclose(policy_evaluation(mdp, [0, 0, 0], 0.9), [pair, pair, third], atol=1e-9)
+
+
 def test_a_long_deterministic_corridor_is_solved_in_one_pass():
     n = 300_000
     for step in (1, -1):  # both directions of the numbering
