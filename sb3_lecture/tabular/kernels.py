@@ -11,7 +11,8 @@ and ``act_batch`` / ``learn_batch`` (one VecEnv step, the world being somewhere 
 Three decisions about numba, all measured:
 
 - Rules are closed over, not passed as arguments: numba's disk cache keys on a closure's contents, and a rule is a plain
-  function that pickles by name. A fingerprint of the rules' source is closed over as well, so an edited rule recompiles.
+  module-level function that pickles by its name (one defined inside another would miss the cache every time). A fingerprint
+  of the rules' source is closed over as well, so an edited rule recompiles.
 - ``_nrt=False``: the loops never allocate, so arrays need no reference counts. With counts the loop is five times slower.
 - ``forceinline``: an agent is a tuple of about ten arrays; handing it to a function that is not inlined copies all of them.
 """
@@ -304,6 +305,44 @@ def epsilon_at(schedule: EpsilonSchedule, t: int) -> float:
     return schedule.initial + (schedule.final - schedule.initial) * (t / schedule.horizon)
 
 
+# ---- the world's part of a step
+
+
+@rule
+def world_step(agent: Agent, world: World, walk: Walk, i: int, s: int, a: int) -> tuple[float, int, bool, bool]:
+    """Env i takes action a in state s; returns r, s', terminated, truncated."""
+    j = s * world.n_actions + a  # with one outcome a row, entries and rows are the same
+    if not world.certain:
+        j = int(sample_outcome(world.row_ptr, world.prob, j, uniform(agent.rng, WORLD_STREAM)))
+    walk.elapsed[i] += 1
+    walk.total[i] += world.reward[j]
+    terminated = world.terminated[j]
+    truncated = walk.elapsed[i] >= world.max_steps and not terminated
+    return world.reward[j], int(world.next_state[j]), terminated, truncated
+
+
+@rule
+def settle(
+    agent: Agent, world: World, walk: Walk, i: int, a: int, r: float, s2: int, terminated: bool, truncated: bool, look: bool
+) -> int:
+    """Env i after its step: note an episode that has ended, start a new one, and return the state in which to act next.
+
+    ``look``: a callback may look at this transition, so it must be written down.
+    """
+    if look or terminated or truncated:
+        walk.action[i], walk.reward[i], walk.last_state[i] = a, r, s2
+        walk.terminated[i], walk.truncated[i] = terminated, truncated
+    if terminated or truncated:
+        k = walk.ended[0] % walk.score.shape[0]
+        walk.score[k], walk.length[k], walk.who[k] = walk.total[i], walk.elapsed[i], i
+        walk.ended[0] += 1
+        walk.total[i], walk.elapsed[i] = 0.0, 0
+        s2 = int(world.start_state[0])
+        if world.start_state.shape[0] > 1:
+            s2 = int(sample_start(world.start_state, world.start_cdf, uniform(agent.rng, WORLD_STREAM)))
+    return s2
+
+
 # ---- the loops
 
 
@@ -329,41 +368,13 @@ def fingerprint(*functions: Callable[..., Any]) -> str:
 
 
 @cache
-def compile_rules(act: Callable[..., int], update: Callable[..., None]) -> Loops:  # noqa: C901 (four short loops)
+def compile_rules(act: Callable[..., int], update: Callable[..., None]) -> Loops:
     """The loops of an algorithm.
 
     :param act: rule ``(agent, i, s) -> a``
     :param update: rule ``(agent, i, s, a, r, s2, terminated, truncated)``
     """
     source = fingerprint(act, update, TabularMDP)  # closed over below only to become part of the cache's key
-
-    @rule
-    def advance(agent, world, walk, i, s, a, look):  # type: ignore[no-untyped-def]
-        """Env i takes action a in state s, and the agent learns from it; returns the state in which env i acts next.
-
-        ``look``: a callback may look at this transition, so it must be written down.
-        """
-        row = s * world.n_actions + a
-        j = row  # with one outcome a row, entries and rows are the same
-        if not world.certain:
-            j = np.int64(sample_outcome(world.row_ptr, world.prob, row, uniform(agent.rng, WORLD_STREAM)))
-        r, s2, terminated = world.reward[j], np.int64(world.next_state[j]), world.terminated[j]
-        walk.elapsed[i] += 1
-        walk.total[i] += r
-        truncated = walk.elapsed[i] >= world.max_steps and not terminated
-        update(agent, i, s, a, r, s2, terminated, truncated)
-        if look or terminated or truncated:
-            walk.action[i], walk.reward[i], walk.last_state[i] = a, r, s2
-            walk.terminated[i], walk.truncated[i] = terminated, truncated
-        if terminated or truncated:
-            k = walk.ended[0] % walk.score.shape[0]
-            walk.score[k], walk.length[k], walk.who[k] = walk.total[i], walk.elapsed[i], i
-            walk.ended[0] += 1
-            walk.total[i], walk.elapsed[i] = 0.0, 0
-            s2 = np.int64(world.start_state[0])
-            if world.start_state.shape[0] > 1:
-                s2 = np.int64(sample_start(world.start_state, world.start_cdf, uniform(agent.rng, WORLD_STREAM)))
-        return s2
 
     @compiled
     def run(agent, world, walk, schedule, t, n_steps, max_episodes):  # type: ignore[no-untyped-def]
@@ -381,7 +392,10 @@ def compile_rules(act: Callable[..., int], update: Callable[..., None]) -> Loops
                 if step < falling:
                     agent.epsilon[0] = epsilon_at(schedule, t + step)
                 step += 1
-                s = advance(agent, world, walk, 0, s, act(agent, 0, s), step == n_steps)
+                a = act(agent, 0, s)
+                r, s2, terminated, truncated = world_step(agent, world, walk, 0, s, a)
+                update(agent, 0, s, a, r, s2, terminated, truncated)
+                s = settle(agent, world, walk, 0, a, r, s2, terminated, truncated, step == n_steps)
             walk.state[0] = s
             return step
         while step < n_steps and walk.ended[0] < max_episodes:
@@ -390,7 +404,10 @@ def compile_rules(act: Callable[..., int], update: Callable[..., None]) -> Loops
             for i in range(n):
                 walk.action[i] = act(agent, i, walk.state[i])
             for i in range(n):
-                walk.state[i] = advance(agent, world, walk, i, walk.state[i], walk.action[i], True)
+                s, a = walk.state[i], walk.action[i]
+                r, s2, terminated, truncated = world_step(agent, world, walk, i, s, a)
+                update(agent, i, s, a, r, s2, terminated, truncated)
+                walk.state[i] = settle(agent, world, walk, i, a, r, s2, terminated, truncated, True)
             step += 1
         return step
 

@@ -1,6 +1,9 @@
 """One rule, two loops: the env loop and the compiled loop give the same tables, calls, statistics and files."""
 
 import inspect
+import os
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -98,6 +101,8 @@ def test_compiled_statistics_reach_logger_and_monitor_file(tmp_path):
     model = sb3_lecture.QLearning(env=env, seed=0)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(2000, log_interval=10)
+    env.close()
+    model.logger.close()
     lines = (tmp_path / "log.monitor.csv").read_text().splitlines()[2:]
     assert len(lines) == model._episode_num
     last = [line.split(",") for line in lines[-3:]]
@@ -251,3 +256,18 @@ def test_a_file_from_another_world_is_refused(tmp_path):
 def test_wrong_arguments_are_named(kwargs, words):
     with pytest.raises(ValueError, match=words):
         sb3_lecture.QLearning(**{"env": WORLD, **kwargs})
+
+
+def test_kernels_come_from_the_disk_cache_in_a_new_process(tmp_path):
+    code = (
+        "import sb3_lecture_envs, sb3_lecture\n"
+        "from sb3_lecture.tabular.kernels import compile_rules\n"
+        "model = sb3_lecture.QLearning(env='Lecture/TreasureLine-v0').learn(10)\n"
+        "stats = compile_rules(*model._rules()).run.stats\n"
+        "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"
+    )
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    counts = [
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True) for _ in range(2)
+    ]
+    assert [done.stdout.split() for done in counts] == [["0", "1"], ["1", "0"]]
