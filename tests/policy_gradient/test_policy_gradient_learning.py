@@ -7,8 +7,9 @@ import pytest
 import torch as th
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture import REINFORCE, ActorCritic, PPOPenalty
 from sb3_lecture.common.callbacks import exact_evaluation
@@ -75,6 +76,31 @@ def test_a_compiled_policy_learns_the_same_as_a_plain_one(cls, settings, tmp_pat
     plain, compiled = learned(False), learned(True)
     for key, value in plain.items():
         th.testing.assert_close(compiled[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [
+        (REINFORCE, {"n_episodes": 2}),
+        (REINFORCE, {"n_episodes": 2, "baseline": "mean", "ent_coef": 0.01}),  # the images pay nothing
+        (PPOPenalty, {"n_steps": 8, "batch_size": 8, "n_epochs": 2}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("policy", ["CnnPolicy", "MultiInputPolicy"])
+def test_images_and_dicts_are_learned_from(policy, cls, settings, tmp_path):
+    if policy == "CnnPolicy":
+        env = DummyVecEnv([lambda: FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=True)] * 2)
+    else:
+        env = DummyVecEnv([lambda: SimpleMultiObsEnv(discrete_actions=True, random_start=False)] * 2)
+    model = cls(policy, env, seed=0, device="cpu", **settings)
+    before = {key: value.clone() for key, value in model.policy.state_dict().items()}
+    model.learn(24)
+    assert any(not th.equal(before[key], value) for key, value in model.policy.state_dict().items())
+    model.save(tmp_path / "model.zip")
+    loaded = cls.load(tmp_path / "model.zip", env=env, device="cpu").policy.state_dict()
+    for key, value in model.policy.state_dict().items():
+        th.testing.assert_close(loaded[key], value)
 
 
 CARTPOLE, PENDULUM = ("CartPole-v1", [], 475.0), ("Pendulum-v1", [], -250.0)

@@ -7,8 +7,9 @@ import pytest
 import torch as th
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture import BareboneDQN
 from sb3_lecture.common.callbacks import exact_evaluation
@@ -66,6 +67,23 @@ def test_a_compiled_policy_learns_the_same_as_a_plain_one(tmp_path):
     plain, compiled = learned(False), learned(True)
     for key, value in plain.items():
         th.testing.assert_close(compiled[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("switches", [SWITCHES[0], SWITCHES[3]], ids=lambda switches: "+".join(switches) or "none")
+@pytest.mark.parametrize("policy", ["CnnPolicy", "MultiInputPolicy"])
+def test_images_and_dicts_are_learned_from(policy, switches, tmp_path):
+    if policy == "CnnPolicy":
+        env = DummyVecEnv([lambda: FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=True)] * 2)
+    else:
+        env = DummyVecEnv([lambda: SimpleMultiObsEnv(discrete_actions=True, random_start=False)] * 2)
+    model = BareboneDQN(policy, env, buffer_size=100, seed=0, device="cpu", **switches)
+    before = {key: value.clone() for key, value in model.q_net.state_dict().items()}
+    model.learn(24)
+    assert any(not th.equal(before[key], value) for key, value in model.q_net.state_dict().items())
+    model.save(tmp_path / "model.zip")
+    loaded = BareboneDQN.load(tmp_path / "model.zip", env=env, device="cpu").policy.state_dict()
+    for key, value in model.policy.state_dict().items():
+        th.testing.assert_close(loaded[key], value)
 
 
 @pytest.mark.slow
