@@ -1,8 +1,8 @@
 """The compiled simulations of a search in a law: descend, step the rules, evaluate, back up.
 
 One simulation walks from the root along the selected actions to an edge that leads nowhere yet, plays it, and evaluates the
-new state: by one call of a network for the whole batch (``grow``, the call, ``settle``), by a compiled network
-(``grow_with_mlp``), or by a random rollout (``grow_with_rollouts``); the last two run all their simulations in one call.
+new state: by one call of a network for the whole batch (``grow``, the call, ``settle``), by a compiled network, or by a random
+rollout; with the last two ``grow`` runs all simulations in one call. ``descend`` and ``attach`` do it for learned models.
 """
 
 import numpy as np
@@ -27,9 +27,11 @@ from .search_tree import (
     clear_node,
     follow,
     set_prior,
+    uncounted,
 )
 from .simulators import BITS, OUTCOME
 
+ASK, COMPUTE, ROLL_OUT = 0, 1, 2  # how a leaf is evaluated
 TRIES = 6  # draws of a move before the legal ones are listed
 
 
@@ -42,58 +44,38 @@ def _next(z):  # type: ignore[no-untyped-def]
     return z
 
 
-@njit(cache=True)
-def _walk(  # type: ignore[no-untyped-def]
-    law, prior, visits, total, child, links, stats, span, path, row, states, b, rule, discount, stochastic, rng, scratch
-):  # type: ignore[no-untyped-def]
-    """Follow one simulation of row b to its leaf and return it; the path is in the tree, a new leaf's state in scratch."""
-    node, depth = 0, 0
-    while True:
-        depth = follow(prior, visits, total, child, links, stats, span, path, b, node, depth, rule, stochastic)
-        node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
-        newest = child[b, node, action]
-        leaf, bits = newest, np.uint64(0)
-        if stochastic:
-            bits = _next(rng[b])
-            rng[b] = bits
-            if leaf >= 0:  # draw an outcome anew; it may have been met before
-                for i in range(scratch.shape[0]):
-                    scratch[i] = states[b, node, i]
-                scratch[BITS] = np.int64(bits)
-                step(law, scratch, action)
-                while leaf >= 0 and states[b, leaf, OUTCOME] != scratch[OUTCOME]:
-                    leaf = links[b, leaf, SIBLING]
-        if leaf < 0:
-            leaf = row[b, USED]
-            row[b, USED] += 1
-            for i in range(scratch.shape[0]):
-                scratch[i] = states[b, node, i]
-            if stochastic:
-                scratch[BITS] = np.int64(bits)
-            reward, over = step(law, scratch, action)
-            for i in range(scratch.shape[0]):
-                states[b, leaf, i] = scratch[i]
-            clear_node(visits, total, child, links, stats, b, leaf, node, reward, 0.0 if over else discount)
-            links[b, leaf, SIBLING] = newest
-            child[b, node, action] = leaf
-            row[b, FRESH] = not over
-            break
-        if stats[b, leaf, DISCOUNT] == 0.0:
-            row[b, FRESH] = 0
-            break
-        node = leaf
-    path[b, depth, 0] = leaf
-    row[b, DEPTH] = depth
+@uncounted
+def _mark(prior, b, node, mask):  # type: ignore[no-untyped-def]
+    """Give legal actions the prior 1 until their evaluation comes, and mark the others."""
+    for a in range(mask.shape[0]):
+        prior[b, node, a] = np.float32(1.0) if mask[a] else ILLEGAL
+
+
+@uncounted
+def _copy(states, b, node, scratch):  # type: ignore[no-untyped-def]
+    for i in range(scratch.shape[0]):
+        scratch[i] = states[b, node, i]
+
+
+@uncounted
+def _hang(visits, total, child, links, stats, row, states, scratch, b, node, action, reward, discount):  # type: ignore[no-untyped-def]
+    """Add a node for the state in ``scratch`` below an edge, beside earlier outcomes of it, and return the node."""
+    leaf = row[b, USED]
+    row[b, USED] += 1
+    clear_node(visits, total, child, links, stats, b, leaf, node, reward, discount)
+    links[b, leaf, SIBLING] = child[b, node, action]
+    child[b, node, action] = leaf
+    for i in range(scratch.shape[0]):
+        states[b, leaf, i] = scratch[i]
     return leaf
 
 
-@njit(cache=True)
-def _mark_legal(law, prior, b, node, state, mask):  # type: ignore[no-untyped-def]
-    """Give legal actions the prior 1 until their evaluation comes, and mark the others; return how many are legal."""
-    n = legal(law, state, mask)
-    for a in range(mask.shape[0]):
-        prior[b, node, a] = np.float32(1.0) if mask[a] else ILLEGAL
-    return n
+@uncounted
+def _met(links, states, b, leaf, outcome):  # type: ignore[no-untyped-def]
+    """Return the node among a leaf and its siblings that an outcome led to before, or −1."""
+    while leaf >= 0 and states[b, leaf, OUTCOME] != outcome:
+        leaf = links[b, leaf, SIBLING]
+    return leaf
 
 
 @njit(cache=True)
@@ -109,43 +91,12 @@ def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-unty
             states[b, 0] = roots[b]
             clear_node(visits, total, child, links, stats, b, 0, -1, 0.0, 1.0)
             row[b, USED] = 1
-        if _mark_legal(law, prior, b, 0, states[b, 0], mask) == 0:
+        legal(law, states[b, 0], mask)
+        if not mask.any():
             return b
+        _mark(prior, b, 0, mask)
         observe(law, states[b, 0], observations[b])
     return -1
-
-
-@njit(cache=True)
-def grow(law, tree, states, observations, rule, discount, stochastic, rng, target):  # type: ignore[no-untyped-def]
-    """Walk every row whose root has fewer than ``target`` visits to its next leaf and write what the network sees there."""
-    prior, visits, total, child, links, stats, span, path, row = tree
-    mask = np.zeros(prior.shape[2], np.bool_)
-    scratch = np.zeros(states.shape[2], states.dtype)
-    for b in range(observations.shape[0]):
-        row[b, DEPTH] = -1
-        if links[b, 0, SEEN] <= target:
-            leaf = _walk(
-                law,
-                prior,
-                visits,
-                total,
-                child,
-                links,
-                stats,
-                span,
-                path,
-                row,
-                states,
-                b,
-                rule,
-                discount,
-                stochastic,
-                rng,
-                scratch,
-            )
-            if row[b, FRESH] == 1:
-                _mark_legal(law, prior, b, leaf, scratch, mask)
-                observe(law, scratch, observations[b])
 
 
 @njit(cache=True)
@@ -158,61 +109,6 @@ def settle(tree, logits, values):  # type: ignore[no-untyped-def]
             if row[b, FRESH] == 1:
                 set_prior(prior, b, path[b, row[b, DEPTH], 0], logits[b])
                 value = np.float32(values[b])
-            backup(visits, total, links, stats, span, path, row, b, value)
-
-
-@njit(cache=True)
-def grow_with_mlp(  # type: ignore[no-untyped-def]
-    law,
-    tree,
-    states,
-    observations,
-    flat,
-    rule,
-    discount,
-    stochastic,
-    rng,
-    target,
-    weights,
-    biases,
-    tanh,
-    squash,
-    buffers,
-    active,
-):
-    """Run all simulations of all rows with a compiled network; ``flat`` [B, n] is a view of ``observations``."""
-    prior, visits, total, child, links, stats, span, path, row = tree
-    n_actions = prior.shape[2]
-    mask = np.zeros(n_actions, np.bool_)
-    scratch = np.zeros(states.shape[2], states.dtype)
-    for b in range(observations.shape[0]):
-        while links[b, 0, SEEN] <= target:
-            leaf = _walk(
-                law,
-                prior,
-                visits,
-                total,
-                child,
-                links,
-                stats,
-                span,
-                path,
-                row,
-                states,
-                b,
-                rule,
-                discount,
-                stochastic,
-                rng,
-                scratch,
-            )
-            value = np.float32(0.0)
-            if row[b, FRESH] == 1:
-                _mark_legal(law, prior, b, leaf, scratch, mask)
-                observe(law, scratch, observations[b])
-                y = forward_row(flat[b], weights, biases, tanh, buffers, active)
-                set_prior(prior, b, leaf, y[:n_actions])
-                value = np.tanh(y[n_actions]) if squash else y[n_actions]
             backup(visits, total, links, stats, span, path, row, b, value)
 
 
@@ -256,39 +152,75 @@ def rollout(law, state, discount, length, z, mask):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True)
-def grow_with_rollouts(law, tree, states, rule, discount, stochastic, rng, target, length):  # type: ignore[no-untyped-def]
-    """Run all simulations of all rows; a new leaf is worth one random rollout of at most ``length`` steps."""
+def grow(  # type: ignore[no-untyped-def]
+    law, tree, states, observations, rule, discount, stochastic, rng, target, how, length, flat, network, scratches
+):
+    """Simulate in every row whose root has fewer than ``target`` visits.
+
+    ASK walks each row to its next leaf and writes what the network sees there; ``settle`` follows. COMPUTE and ROLL_OUT run
+    all simulations of a row, then of the next: a leaf is worth what the compiled network says, or one random rollout. All
+    three are one kernel because a function between this loop and its parts would count references at every simulation.
+
+    :param length: most steps of a rollout
+    :param flat: float32 [B, n], a view of ``observations``
+    :param network: weights, biases, tanh, squash of a CompiledMLP
+    :param scratches: its buffers and active
+    """
     prior, visits, total, child, links, stats, span, path, row = tree
-    mask = np.zeros(prior.shape[2], np.bool_)
+    weights, biases, tanh, squash = network
+    buffers, active = scratches
+    n_actions = prior.shape[2]
+    mask = np.zeros(n_actions, np.bool_)
     scratch = np.zeros(states.shape[2], states.dtype)
     for b in range(rng.shape[0]):
+        row[b, DEPTH] = -1
+        z = rng[b]
         while links[b, 0, SEEN] <= target:
-            leaf = _walk(
-                law,
-                prior,
-                visits,
-                total,
-                child,
-                links,
-                stats,
-                span,
-                path,
-                row,
-                states,
-                b,
-                rule,
-                discount,
-                stochastic,
-                rng,
-                scratch,
-            )
-            value = 0.0
-            if row[b, FRESH] == 1:
-                _mark_legal(law, prior, b, leaf, scratch, mask)
+            node, depth = 0, 0
+            while True:
+                depth = follow(prior, visits, total, child, links, stats, span, path, b, node, depth, rule, stochastic)
+                node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
+                leaf = child[b, node, action]
+                if leaf >= 0 and not stochastic:
+                    row[b, FRESH] = 0
+                    break
+                _copy(states, b, node, scratch)
                 if stochastic:
-                    scratch[BITS] = np.int64(rng[b])
-                value, rng[b] = rollout(law, scratch, discount, length, rng[b], mask)
+                    z = _next(z)
+                    scratch[BITS] = np.int64(z)
+                reward, over = step(law, scratch, action)
+                if stochastic:  # the outcome may have been met before
+                    leaf = _met(links, states, b, leaf, scratch[OUTCOME])
+                if leaf < 0:
+                    further = 0.0 if over else discount
+                    leaf = _hang(visits, total, child, links, stats, row, states, scratch, b, node, action, reward, further)
+                    row[b, FRESH] = 0 if over else 1
+                    break
+                if over:
+                    row[b, FRESH] = 0
+                    break
+                node = leaf
+            path[b, depth, 0] = leaf
+            row[b, DEPTH] = depth
+            value = np.float32(0.0)
+            if row[b, FRESH] == 1:
+                legal(law, scratch, mask)
+                _mark(prior, b, leaf, mask)
+                if how == ROLL_OUT:
+                    if stochastic:
+                        scratch[BITS] = np.int64(z)
+                    returned, z = rollout(law, scratch, discount, length, z, mask)
+                    value = np.float32(returned)
+                else:
+                    observe(law, scratch, observations[b])
+            if how == ASK:
+                break
+            if how == COMPUTE and row[b, FRESH] == 1:
+                y = forward_row(flat[b], weights, biases, tanh, buffers, active)
+                set_prior(prior, b, leaf, y[:n_actions])
+                value = np.float32(np.tanh(y[n_actions])) if squash else y[n_actions]
             backup(visits, total, links, stats, span, path, row, b, value)
+        rng[b] = z
 
 
 @njit(cache=True)

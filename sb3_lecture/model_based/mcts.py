@@ -25,7 +25,7 @@ import numpy as np
 from sb3_lecture_envs.board.game import Game
 
 from .compiled_mlp import CompiledMLP
-from .law_kernels import attach, descend, gather, grow, grow_with_mlp, grow_with_rollouts, keep_subtrees, plant, settle
+from .law_kernels import ASK, COMPUTE, ROLL_OUT, attach, descend, gather, grow, keep_subtrees, plant, settle
 from .search_tree import (
     DISCOUNT,
     GUMBEL,
@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 FEW_ROWS = 8  # a network that must be called costs more than the compiled one up to so many rows, whatever its size
 CACHED_BYTES = 1 << 20  # weights that stay in a core's cache: the compiled network then serves any number of rows
+
+NO_NETWORK = CompiledMLP([np.zeros((1, 1))] * 3, [np.zeros(1)] * 3)  # fills the kernel's arguments where there is none
 
 
 class SearchResult(NamedTuple):
@@ -314,16 +316,17 @@ class MCTS:
         sim, states, observations = self.simulator, self._states[:batch], self._observations[:batch]
         law, discount, stochastic, n = sim.law, float(sim.discount), sim.stochastic, self.n_simulations
         network = self.evaluate
-        if network is None:
-            grow_with_rollouts(law, tree, states, rule, discount, stochastic, rng, n, self.rollout_length)
-        elif isinstance(network, CompiledMLP) and (batch <= FEW_ROWS or network.nbytes <= CACHED_BYTES):
-            grow_with_mlp(
-                law, tree, states, observations, observations.reshape(batch, -1), rule, discount, stochastic, rng, n,
-                network.weights, network.biases, network.tanh, network.squash, network.buffers, network.active,
+        compiled = isinstance(network, CompiledMLP) and (batch <= FEW_ROWS or network.nbytes <= CACHED_BYTES)
+        how = ROLL_OUT if network is None else COMPUTE if compiled else ASK
+        mlp = network if isinstance(network, CompiledMLP) else NO_NETWORK
+        parts, scratches = (mlp.weights, mlp.biases, mlp.tanh, mlp.squash), (mlp.buffers, mlp.active)
+        flat = observations.reshape(batch, -1)
+        for _ in range(n + 1 - int(tree.links[:, 0, SEEN].min()) if how == ASK else 1):
+            grow(
+                law, tree, states, observations, rule, discount, stochastic, rng, n, how, self.rollout_length, flat,
+                parts, scratches,
             )  # fmt: skip
-        else:
-            for _ in range(n + 1 - int(tree.links[:, 0, SEEN].min())):
-                grow(law, tree, states, observations, rule, discount, stochastic, rng, n)
+            if how == ASK:
                 settle(tree, *self._ask(observations))
 
     def _run_model(self, tree: Tree, root: Root, rule: Rule) -> None:

