@@ -119,7 +119,9 @@ class TrainParser(Parser):
         if "--env" in names:
             kwargs.update(default=None, help="env id, or module:id; default: the first entry of zoo_configs/<algo>.yml")
         if "--eval-freq" in names:
-            kwargs.update(default=None, help="evaluate every n steps (negative: never); default: 20 times a run")
+            kwargs.update(
+                default=None, help="evaluate every n steps (negative: never); default: 20 times a run (Atari: every 25000)"
+            )
         if "--verbose" in names:
             kwargs.update(default=0, help="0: progress and results, 1: SB3's tables too, 2: tracebacks of setup errors too")
         if "--progress" in names:

@@ -77,7 +77,8 @@ class LectureExperimentManager(ExperimentManager):
             self.eval_env_kwargs = hyperparams.get("env_kwargs") or self.env_kwargs
         if self.eval_freq is None:
             n_timesteps = self.n_timesteps if self.n_timesteps > 0 else int(hyperparams["n_timesteps"])
-            self.eval_freq = min(MAX_EVAL_FREQ, max(1, n_timesteps // N_EVALUATIONS))
+            often = max(1, n_timesteps // N_EVALUATIONS)
+            self.eval_freq = MAX_EVAL_FREQ if self._is_atari else min(MAX_EVAL_FREQ, often)  # Atari's games are long
         return hyperparams, saved
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:

@@ -152,7 +152,7 @@ def _draw_returns(
 
 
 def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np.ndarray]]) -> None:
-    optima: set[float] = set()
+    optima: dict[float, _Group] = {}
     for group in groups:
         tables = [exact[run.path] for run in group.runs if run.path in exact]
         curves = []
@@ -160,11 +160,13 @@ def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np
             finite = np.isfinite(table["values"])
             if finite.any():
                 curves.append((table["timesteps"][finite], table["values"][finite]))
-            optima.add(round(float(table["optimal_values"][-1]), 9))
+            optima.setdefault(round(float(table["optimal_values"][-1]), 9), group)
         if curves:
             _line(ax, curves, group.colour, "greedy policy" if len(groups) == 1 else group.label)
-    for optimum in sorted(optima):
-        ax.axhline(optimum, color="black", linestyle="--", linewidth=1.2, label=f"optimum {optimum:.4g}")
+    for optimum, group in sorted(optima.items(), key=lambda item: item[0]):
+        one = len(optima) == 1  # otherwise their discounts differ, and so do the optima
+        label = f"optimum {optimum:.4g}" if one else f"optimum {optimum:.4g} of {group.runs[0].algo}"
+        ax.axhline(optimum, color="black" if one else group.colour, linestyle="--", linewidth=1.2, label=label)
     ax.set_xlabel("Environment steps")
     ax.set_ylabel("Discounted value from the start")
     ax.set_title("Exact value of the greedy policy", fontsize="medium")
@@ -176,7 +178,11 @@ def _line(ax: "Axes", curves: list[tuple[np.ndarray, np.ndarray]], colour: str, 
     few = marker or ("o" if len(x) < 3 else "")
     ax.plot(x, mean, color=colour, linewidth=1.8, marker=few if len(x) <= 40 else "", markersize=3.5, label=label, zorder=3)
     if half.any():
+        lowest, highest = min(y.min() for _, y in curves), max(y.max() for _, y in curves)
+        ax.update_datalim([(x[0], lowest), (x[-1], highest)])
+        limits = ax.dataLim.frozen()  # the axis fits the runs; a band of few runs may go beyond it
         ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        ax.dataLim.set(limits)
 
 
 def _finish(ax: "Axes") -> None:
@@ -189,7 +195,7 @@ def _finish(ax: "Axes") -> None:
     ax.spines[["top", "right"]].set_visible(False)
     entries = len(ax.get_legend_handles_labels()[0])
     if entries:  # below the axes: it can hide nothing there
-        columns = entries if entries <= 3 else 3
+        columns = entries if entries <= 3 else 2
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False, fontsize="small")
 
 

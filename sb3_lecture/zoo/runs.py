@@ -116,7 +116,7 @@ def find_run(folder: str | Path, algo: str, env_id: str | None = None, number: i
 def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Read the training episodes from Monitor's files.
 
-    :return: env steps taken when each episode ended, int [n]; its return, float [n]
+    :return: the agent's steps when each episode ended, int [n]; its return, float [n]
     """
     rows: list[tuple[float, float, int]] = []  # (seconds, return, length)
     for path in sorted(run.path.glob("*monitor.csv")):
@@ -129,7 +129,18 @@ def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
                 except (TypeError, ValueError):  # the line being written right now
                     continue
     rows.sort(key=lambda row: row[0])
-    return np.cumsum([row[2] for row in rows], dtype=np.int64), np.array([row[1] for row in rows], dtype=np.float64)
+    steps = np.cumsum([row[2] for row in rows], dtype=np.int64) // _frame_skip(run)
+    return steps, np.array([row[1] for row in rows], dtype=np.float64)
+
+
+def _frame_skip(run: Run) -> int:
+    """Frames a step of the agent: Monitor, which lies inside SB3's AtariWrapper, counts frames."""
+    config = run.params_path / "config.yml"
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    if "AtariWrapper" not in text:
+        return 1
+    skip = re.search(r"frame_skip:\s*(\d+)", text)
+    return int(skip[1]) if skip else 4
 
 
 def read_evaluations(run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -74,6 +74,20 @@ def test_episodes_of_several_envs_are_put_in_the_order_of_time(tmp_path):
     np.testing.assert_array_equal(steps, [5, 9, 14])
 
 
+def test_the_steps_of_an_atari_run_are_the_agents_not_the_frames(tmp_path):
+    run = make_run(tmp_path, 1, [(1, 40, 0.1), (2, 80, 0.2)])
+    (run.params_path / "config.yml").write_text("env_wrapper: [stable_baselines3.common.atari_wrappers.AtariWrapper]\n")
+    np.testing.assert_array_equal(read_episodes(run)[0], [10, 30])
+    (run.params_path / "config.yml").write_text("env_wrapper: [{x.AtariWrapper: {frame_skip: 2}}]\n")
+    np.testing.assert_array_equal(read_episodes(run)[0], [20, 60])
+
+
+def test_the_axis_fits_the_runs_not_the_band_of_few_runs(tmp_path):
+    runs = [make_run(tmp_path, k, [(value, 10, i / 10) for i in range(50)], seed=k) for k, value in ((1, 0.0), (2, 1.0))]
+    low, high = plotting.learning_curve(runs).axes[0].get_ylim()
+    assert -0.2 < low < 0 and 1 < high < 1.2  # the interval of two runs would reach from -5.9 to 6.9
+
+
 def test_the_newest_run_is_found_and_a_wrong_one_named(tmp_path):
     make_run(tmp_path, 1, [])
     newest = make_run(tmp_path, 2, [])
