@@ -425,14 +425,15 @@ def nothing(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_search_walks_the_chain_with_and_without_chance(p: float, selection: str) -> None:
     """V(s) = (γ l)^(3 − s) l with l = p / (1 − γ(1 − p)): a step takes its time, and the last one pays p a try.
 
-    Without chance the search finds it from nothing; with chance the tree grows with histories, and is given V at its leaves.
+    Without chance the search finds it from nothing; with chance the tree grows with histories, in which
+    most nodes are young and explore: it is given V at its leaves and a prior that seldom quits.
     """
     gamma = 0.95
     last = p / (1 - gamma * (1 - p))
     v = np.append((gamma * last) ** np.arange(3, -1, -1.0) * last, 0.0)
 
     def evaluate(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((len(observations), 2)), observations @ v * (p < 1)
+        return np.tile([-6.0 * (p < 1), 0.0], (len(observations), 1)), observations @ v * (p < 1)
 
     search = MCTS(TabularSimulator(chain(p), gamma), None if selection == "uct" else evaluate, 3000, selection, seed=0)
     result = search.search(np.array([0, 3]))
