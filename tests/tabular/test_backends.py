@@ -160,6 +160,7 @@ def test_an_unknown_callback_gets_every_step(tmp_path):
         model = sb3_lecture.QLearning(env="Lecture/TreasureLine-v0", seed=2, backend=backend)
         model.set_logger(configure(str(tmp_path / backend), ["log"]))
         model.learn(300, callback=callback)
+        model.logger.close()
         seen[backend] = callback.seen
     assert seen["env"] == seen["compiled"]
     assert [t for t, _, _ in seen["env"]] == list(range(1, 301))
