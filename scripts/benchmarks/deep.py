@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch as th
-from benchmarks._measure import Row, in_turn
 from stable_baselines3 import A2C, DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 
+from benchmarks._measure import Row, in_turn
 from sb3_lecture import REINFORCE, BareboneDQN
 
 SB3_DEFAULTS = {"learning_rate": 1e-3, "batch_size": 32, "train_freq": 4, "gradient_steps": 1}

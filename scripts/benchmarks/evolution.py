@@ -7,11 +7,11 @@ times the steps of the one episode that it uses. Every repeat learns CartPole-v1
 from collections.abc import Callable, Iterator
 
 import torch as th
-from benchmarks._measure import Row, alone, in_turn
 from sb3_contrib import ARS
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from benchmarks._measure import Row, alone, in_turn
 from sb3_lecture import EvolutionStrategies
 
 CANDIDATES = 64

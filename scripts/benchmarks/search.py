@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+
 from benchmarks._measure import Row
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

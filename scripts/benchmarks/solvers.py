@@ -8,8 +8,8 @@ cells are walls, one goal in a corner, -1 a step, every move slips sideways with
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from benchmarks._measure import REPEATS, Row, in_turn
 
+from benchmarks._measure import REPEATS, Row, in_turn
 from sb3_lecture.common.mdp_solvers import modified_policy_iteration
 from sb3_lecture_envs.mdp import TabularMDP
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import gymnasium as gym
 import numba
 import numpy as np
-from benchmarks._measure import Row, in_turn
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_lecture_envs  # noqa: F401
+from benchmarks._measure import Row, in_turn
 from sb3_lecture import PolicyIteration, QLearning
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture_envs.mdp import TabularMDP
