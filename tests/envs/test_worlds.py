@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as check_gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.common import TimeLimit  # rl_zoo3 puts its own in the place of gym.wrappers.TimeLimit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_sb3
@@ -128,7 +129,7 @@ def test_many_at_once_equal_one_by_one(env_id, kwargs, mode):
     single = gym.make(env_id, **kwargs).unwrapped
     starts = single.mdp.start_state
     slow = SyncVectorEnv(
-        [lambda: gym.wrappers.TimeLimit(TabularEnv(single.mdp, single.layout), limit) for _ in range(n)], autoreset_mode=mode
+        [lambda: TimeLimit(TabularEnv(single.mdp, single.layout), limit) for _ in range(n)], autoreset_mode=mode
     )
     rng = np.random.default_rng(0)
     assert ours.metadata["autoreset_mode"] == mode

@@ -62,6 +62,10 @@ def test_ctrl_c_saves_the_model_and_says_so(tmp_path, capsys, monkeypatch):
     assert cli.main(["enjoy", "-f", str(tmp_path), "--algo", "dqn", "--n-episodes", "1", "--no-render"]) == 0
 
 
+def _hear_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_in_a_real_process_saves_the_model(tmp_path):
     command = [
         sys.executable,
@@ -73,7 +77,13 @@ def test_ctrl_c_in_a_real_process_saves_the_model(tmp_path):
         "-f",
         str(tmp_path),
     ]
-    process = subprocess.Popen([*command, "-n", "100000000"], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [*command, "-n", "100000000"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_hear_ctrl_c,  # a shell's background jobs, and so the tests started there, ignore SIGINT
+    )
     try:
         deadline = time.monotonic() + 120
         episodes = tmp_path / "a2c" / "CartPole-v1_1" / "0.monitor.csv"
