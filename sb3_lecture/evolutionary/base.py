@@ -31,7 +31,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 
 from sb3_lecture.evolutionary.policies import Array, EvolutionLinearPolicy, EvolutionPolicy, NetworkStack
@@ -48,7 +48,6 @@ class PopulationAlgorithm(BaseAlgorithm):
     :param policy: "MlpPolicy", "LinearPolicy" or a subclass of EvolutionPolicy
     :param env: environment; an id gets one environment a candidate; None only when loading
     :param population_size: candidates a generation P
-    :param learning_rate: step size, where the algorithm has one
     :param n_eval_episodes: episodes a candidate plays; its fitness is their mean return (default 1)
     :param normalize_observations: standardise observations by the mean and variance of all that earlier generations saw,
         the same for the whole population, clipped at 5 deviations (default False)
@@ -73,7 +72,6 @@ class PopulationAlgorithm(BaseAlgorithm):
         policy: str | type[EvolutionPolicy],
         env: GymEnv | str | None,
         population_size: int,
-        learning_rate: float | Schedule = 0.0,
         n_eval_episodes: int = 1,
         normalize_observations: bool = False,
         stats_window_size: int = 100,
@@ -94,7 +92,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         super().__init__(
             policy,  # type: ignore[arg-type]
             make_population_env(env, population_size) if isinstance(env, str) else env,
-            learning_rate=learning_rate,
+            learning_rate=0.0,  # only evolution strategies have one
             policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
@@ -137,7 +135,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1,
-        tb_log_name: str = "run",
+        tb_log_name: str = "",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfPopulationAlgorithm:
@@ -146,13 +144,13 @@ class PopulationAlgorithm(BaseAlgorithm):
         :param total_timesteps: environment steps of evaluated episodes
         :param callback: called at every step of the VecEnv; stops the training by returning False
         :param log_interval: generations between two lines of the log
-        :param tb_log_name: name of the tensorboard run
+        :param tb_log_name: name of the tensorboard run (default the algorithm's)
         :param reset_num_timesteps: start counting (and the logs) anew; the search goes on in any case
         :param progress_bar: show a progress bar
         :return: the model itself
         """
         total_timesteps, callback = self._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+            total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:

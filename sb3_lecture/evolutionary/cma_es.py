@@ -15,18 +15,15 @@ Deviations: none of the package's update; its random generator is reseeded each 
 it would have; ``should_stop`` restarts are left to the user, the budget ends a run.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch as th
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.policies import Array, EvolutionPolicy
 
 __all__ = ["CMAES"]
-
-SelfCMAES = TypeVar("SelfCMAES", bound="CMAES")
 
 
 class CMAES(PopulationAlgorithm):
@@ -38,15 +35,8 @@ class CMAES(PopulationAlgorithm):
     :param population_size: candidates a generation λ, at least 4 (default 16)
     :param sigma: σ of the first generation (default 0.5)
     :param sep_above: above so many parameters only the diagonal of C is learnt (default 500)
-    :param n_eval_episodes: episodes a candidate plays; its fitness is their mean return (default 1)
-    :param normalize_observations: standardise observations by what earlier generations saw (default False)
-    :param stats_window_size: episodes in the logged means (default 100)
-    :param tensorboard_log: folder of the tensorboard log, None for none (default)
-    :param policy_kwargs: arguments of the policy
-    :param verbose: 0 silent (default), 1 training information
-    :param seed: seed of all random generators, None for a random one
-    :param device: torch device of the policy (default "cpu"); a population always runs on the CPU
     :param _init_setup_model: build the policy now (SB3's loader passes False)
+    :param kwargs: the other arguments are those of :class:`PopulationAlgorithm`
     :raises ValueError: ``population_size`` below 4 or ``sigma`` not positive
     :raises ImportError: from ``learn``, if the package ``cmaes`` is not installed
     """
@@ -60,50 +50,19 @@ class CMAES(PopulationAlgorithm):
         population_size: int = 16,
         sigma: float = 0.5,
         sep_above: int = 500,
-        n_eval_episodes: int = 1,
-        normalize_observations: bool = False,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "cpu",
         _init_setup_model: bool = True,
+        **kwargs: Any,
     ) -> None:
         if sigma <= 0:
             raise ValueError(f"sigma={sigma} must be above 0")
         if policy == "MlpPolicy":
-            policy_kwargs = {"net_arch": [], **(policy_kwargs or {})}
-        super().__init__(
-            policy,
-            env,
-            population_size,
-            n_eval_episodes=n_eval_episodes,
-            normalize_observations=normalize_observations,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-        )
+            kwargs["policy_kwargs"] = {"net_arch": [], **(kwargs.get("policy_kwargs") or {})}
+        super().__init__(policy, env, population_size, **kwargs)
         self.sigma = sigma
         self.sep_above = sep_above
         self._search: Any = None  # cmaes.CMA or cmaes.SepCMA: m, σ, C and the two paths
         if _init_setup_model:
             self._setup_model()
-
-    def learn(
-        self: SelfCMAES,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str = "CMAES",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfCMAES:
-        """Run generations until ``total_timesteps``; arguments are PopulationAlgorithm's."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _ask(self, rng: np.random.Generator) -> Array:
         if self._search is None:

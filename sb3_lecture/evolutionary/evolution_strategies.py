@@ -17,19 +17,17 @@ its standardised observations (virtual batch normalisation, for Atari, is left o
 paper's weight decay is added to the gradient (an L2 penalty through Adam), and so it is here, 0 by default.
 """
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 
 from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.policies import Array, EvolutionPolicy
 
 __all__ = ["EvolutionStrategies", "centered_ranks", "es_gradient"]
-
-SelfEvolutionStrategies = TypeVar("SelfEvolutionStrategies", bound="EvolutionStrategies")
 
 
 def centered_ranks(fitness: Array) -> Array:
@@ -66,15 +64,8 @@ class EvolutionStrategies(PopulationAlgorithm):
     :param sigma: σ, standard deviation of the noise on the parameters (default 0.1)
     :param weight_decay: weight of the L2 penalty on the parameters (default 0)
     :param fitness_shaping: "ranks" (default) or "none": the scores themselves
-    :param n_eval_episodes: episodes a candidate plays; its fitness is their mean return (default 1)
-    :param normalize_observations: standardise observations by what earlier generations saw (default False)
-    :param stats_window_size: episodes in the logged means (default 100)
-    :param tensorboard_log: folder of the tensorboard log, None for none (default)
-    :param policy_kwargs: arguments of the policy
-    :param verbose: 0 silent (default), 1 training information
-    :param seed: seed of all random generators, None for a random one
-    :param device: torch device of the policy (default "cpu"); a population always runs on the CPU
     :param _init_setup_model: build the policy now (SB3's loader passes False)
+    :param kwargs: the other arguments are those of :class:`PopulationAlgorithm`
     :raises ValueError: ``population_size`` odd or below 2, ``sigma`` not positive, unknown ``fitness_shaping``
     """
 
@@ -87,15 +78,8 @@ class EvolutionStrategies(PopulationAlgorithm):
         sigma: float = 0.1,
         weight_decay: float = 0.0,
         fitness_shaping: Literal["ranks", "none"] = "ranks",
-        n_eval_episodes: int = 1,
-        normalize_observations: bool = False,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "cpu",
         _init_setup_model: bool = True,
+        **kwargs: Any,
     ) -> None:
         if population_size % 2:
             raise ValueError(f"population_size={population_size} must be even: each noise vector has its mirror image")
@@ -103,37 +87,13 @@ class EvolutionStrategies(PopulationAlgorithm):
             raise ValueError(f"sigma={sigma} must be above 0")
         if fitness_shaping not in ("ranks", "none"):
             raise ValueError(f'fitness_shaping={fitness_shaping!r} is unknown: choose "ranks" or "none"')
-        super().__init__(
-            policy,
-            env,
-            population_size,
-            learning_rate=learning_rate,
-            n_eval_episodes=n_eval_episodes,
-            normalize_observations=normalize_observations,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-        )
+        super().__init__(policy, env, population_size, **kwargs)
+        self.learning_rate = learning_rate
         self.sigma = sigma
         self.weight_decay = weight_decay
         self.fitness_shaping = fitness_shaping
         if _init_setup_model:
             self._setup_model()
-
-    def learn(
-        self: SelfEvolutionStrategies,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str = "EvolutionStrategies",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfEvolutionStrategies:
-        """Run generations until ``total_timesteps``; arguments are PopulationAlgorithm's."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _noise(self, rng: np.random.Generator) -> Array:
         return rng.standard_normal((self.population_size // 2, self.n_params), dtype=np.float32)  # ε [P/2, n_params]

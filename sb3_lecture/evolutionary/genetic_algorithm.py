@@ -13,20 +13,18 @@ networks travel between machines; the first networks have Glorot-normal weights 
 elite takes one of the P places.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import GymEnv
 from torch import nn
 
 from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.policies import Array, EvolutionPolicy
 
 __all__ = ["GeneticAlgorithm"]
-
-SelfGeneticAlgorithm = TypeVar("SelfGeneticAlgorithm", bound="GeneticAlgorithm")
 
 
 class GeneticAlgorithm(PopulationAlgorithm):
@@ -39,15 +37,8 @@ class GeneticAlgorithm(PopulationAlgorithm):
     :param sigma: σ, standard deviation of a mutation (default 0.1)
     :param n_elite_candidates: best candidates that compete for the elite's place (default 4)
     :param n_elite_episodes: episodes that each of them plays for it, 0 for no contest: the best score wins (default 5)
-    :param n_eval_episodes: episodes a candidate plays; its fitness is their mean return (default 1)
-    :param normalize_observations: standardise observations by what earlier generations saw (default False)
-    :param stats_window_size: episodes in the logged means (default 100)
-    :param tensorboard_log: folder of the tensorboard log, None for none (default)
-    :param policy_kwargs: arguments of the policy
-    :param verbose: 0 silent (default), 1 training information
-    :param seed: seed of all random generators, None for a random one
-    :param device: torch device of the policy (default "cpu"); a population always runs on the CPU
     :param _init_setup_model: build the policy now (SB3's loader passes False)
+    :param kwargs: the other arguments are those of :class:`PopulationAlgorithm`
     :raises ValueError: a number out of its range, which the message names
     """
 
@@ -63,15 +54,8 @@ class GeneticAlgorithm(PopulationAlgorithm):
         sigma: float = 0.1,
         n_elite_candidates: int = 4,
         n_elite_episodes: int = 5,
-        n_eval_episodes: int = 1,
-        normalize_observations: bool = False,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "cpu",
         _init_setup_model: bool = True,
+        **kwargs: Any,
     ) -> None:
         if n_parents is not None and not 1 <= n_parents <= population_size:
             raise ValueError(f"n_parents={n_parents} must lie between 1 and population_size={population_size}")
@@ -81,19 +65,7 @@ class GeneticAlgorithm(PopulationAlgorithm):
             raise ValueError(
                 f"n_elite_candidates={n_elite_candidates} must be at least 1, n_elite_episodes={n_elite_episodes} at least 0"
             )
-        super().__init__(
-            policy,
-            env,
-            population_size,
-            n_eval_episodes=n_eval_episodes,
-            normalize_observations=normalize_observations,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-        )
+        super().__init__(policy, env, population_size, **kwargs)
         self.n_parents = n_parents
         self.sigma = sigma
         self.n_elite_candidates = n_elite_candidates
@@ -105,18 +77,6 @@ class GeneticAlgorithm(PopulationAlgorithm):
         super()._setup_model()
         self.parents = th.zeros(0, self.n_params)  # load() puts the saved ones in their place
         self.elite = th.zeros(0, self.n_params)
-
-    def learn(
-        self: SelfGeneticAlgorithm,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str = "GeneticAlgorithm",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfGeneticAlgorithm:
-        """Run generations until ``total_timesteps``; arguments are PopulationAlgorithm's."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _ask(self, rng: np.random.Generator) -> Array:
         if len(self.parents) == 0:
