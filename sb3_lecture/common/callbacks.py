@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import wrappers as gym_wrappers
-from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
+from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -32,6 +32,7 @@ from stable_baselines3.common.vec_env import (
     VecVideoRecorder,
 )
 
+from sb3_lecture.common.law import law_of
 from sb3_lecture.common.mdp_solvers import (
     modified_policy_iteration,
     optimal_actions,
@@ -39,15 +40,14 @@ from sb3_lecture.common.mdp_solvers import (
     q_from_v,
     start_value,
 )
-from sb3_lecture_envs.mdp import TabularMDP
 
 #: states that go through the network at once
 BATCH = 4096
 #: how much worse than the best an action may be and still count as optimal, relative to the largest |q*|
 OPTIMAL_TOLERANCE = 1e-7
-#: wrappers that leave observations and actions as they are
+#: wrappers that leave observations and actions as they are (rl_zoo3 puts a subclass in place of gym.wrappers.TimeLimit)
 PASSIVE_WRAPPERS = (
-    gym_wrappers.TimeLimit, OrderEnforcing, PassiveEnvChecker, Monitor, gym_wrappers.RecordEpisodeStatistics,
+    TimeLimit, OrderEnforcing, PassiveEnvChecker, Monitor, gym_wrappers.RecordEpisodeStatistics,
     gym_wrappers.RecordVideo, gym_wrappers.HumanRendering, gym_wrappers.RenderCollection, gym_wrappers.NormalizeReward,
     gym.RewardWrapper, ActionMasker,
 )  # fmt: skip
@@ -78,7 +78,7 @@ class ExactGrader:
 
     :param env: the env as the model sees it: a VecEnv with its wrappers, or a Gymnasium env
     :param gamma: discount of the grade, in [0, 1]
-    :raises ValueError: if the env has no TabularMDP, or a wrapper makes an observation more than a state, or hides it
+    :raises ValueError: if the env states no law, or a wrapper makes an observation more than a state, or hides it
     """
 
     def __init__(self, env: VecEnv | gym.Env, gamma: float) -> None:
@@ -90,12 +90,11 @@ class ExactGrader:
                 env = env.venv
             self.mdp, chain, observe = _inside(env)
         else:
-            self.mdp, chain = getattr(env.unwrapped, "mdp", None), _chain(env)
-            observe = getattr(env.unwrapped, "observe", None)
-        if not isinstance(self.mdp, TabularMDP) or observe is None:
+            self.mdp, chain, observe = law_of(env), _chain(env), getattr(env.unwrapped, "observe", np.asarray)
+        if self.mdp is None:
             raise ValueError(
-                f"{env} has no TabularMDP, so its values are not known exactly; use a world of sb3_lecture_envs, or "
-                "TabularEnv(TabularMDP.from_gymnasium(env)) for an env that states its law as P"
+                f"{env} has no TabularMDP, so its values are not known exactly; use a world of sb3_lecture_envs, "
+                "TabularEnv(mdp) over any TabularMDP, or an env with Gymnasium's P"
             )
         for wrapper in self._vec_wrappers:
             if not isinstance(wrapper, (VecNormalize, VecTransposeImage, VecExtractDictObs, *PASSIVE_VEC_WRAPPERS)):
@@ -157,7 +156,7 @@ def exact_evaluation(
     """Grade a model's policy exactly.
 
     :param model: any SB3 model
-    :param env: an env with a TabularMDP; None: the model's
+    :param env: an env that states its law; None: the model's
     :param gamma: discount; None: the model's (1 if it has none)
     :param deterministic: whether the greedy policy is graded (default), or the distribution the model acts by
     :raises ValueError: see ``ExactGrader``
@@ -178,7 +177,7 @@ class ExactEvalCallback(BaseCallback):
     :param eval_freq: env steps between two evaluations, all envs together (default 1000)
     :param gamma: discount; None: the model's
     :param deterministic: whether the greedy policy is graded (default), or the distribution the model acts by
-    :param eval_env: an env with a TabularMDP; None: the training env
+    :param eval_env: an env that states its law; None: the training env
     :param log_path: file that gets ``evaluations`` as an .npz with the arrays ``timesteps``, ``values``,
         ``optimal_values``, ``regrets``, ``optimal_actions``; None: none
     :param verbose: 1 prints each evaluation
@@ -252,7 +251,8 @@ def _gamma_of(model: BaseAlgorithm, gamma: float | None) -> float:
 
 def _inside(env: VecEnv) -> tuple[Any, list[gym.Wrapper], Any]:
     """The law, the Gymnasium wrappers (innermost first) and the ``observe`` of the first env of a VecEnv."""
-    if not env.has_attr("mdp") or not env.has_attr("observe"):
+    mdp = law_of(env)
+    if mdp is None:
         return None, [], None
     chain: list[gym.Wrapper] = []
     if isinstance(env, DummyVecEnv):
@@ -265,11 +265,9 @@ def _inside(env: VecEnv) -> tuple[Any, list[gym.Wrapper], Any]:
             raise ValueError(
                 "An observation wrapper is the outermost one in a subprocess, out of sight; put Monitor around it"
             )
-    return (
-        env.get_attr("mdp", indices=[0])[0],
-        chain,
-        lambda states: env.env_method("observe", states, indices=[0])[0],
-    )
+    if not env.has_attr("observe"):  # Gymnasium's own tables observe the state's number
+        return mdp, chain, np.asarray
+    return mdp, chain, lambda states: env.env_method("observe", states, indices=[0])[0]
 
 
 def _chain(env: gym.Env) -> list[gym.Wrapper]:
