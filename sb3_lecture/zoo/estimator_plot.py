@@ -20,6 +20,17 @@ __all__ = ["EstimatorRow", "estimator_figure", "estimator_rows"]
 THETA = (0.5, -0.3, 0.0)
 TARGET = (0.2, -0.5, 1.0)
 TEMPERATURES = (0.1, 0.25, 0.5, 1.0, 2.0)
+LAWS = {
+    "Gaussian": "x ~ N(θ, I); truth 2(θ − t)",
+    "categorical": "x a one-hot with logits θ; truth a sum over 3 categories",
+}
+COLOURS = {
+    "score function": "#D55E00",
+    "with baseline": "#E69F00",
+    "pathwise": "#009E73",
+    "Gumbel-softmax": "#0072B2",
+    "straight-through": "#CC79A7",
+}
 
 
 @dataclass
@@ -28,13 +39,15 @@ class EstimatorRow:
 
     :ivar law: "Gaussian" or "categorical"
     :ivar estimator: its name, with the temperature where it has one
-    :ivar bias: ‖mean of the estimates − truth‖
+    :ivar truth: ‖the closed form‖
+    :ivar bias: ‖mean of the estimates − closed form‖
     :ivar standard_error: root mean square of ‖mean − its expectation‖: a bias below twice this shows nothing
     :ivar variance: trace of the covariance of one estimate
     """
 
     law: str
     estimator: str
+    truth: float
     bias: float
     standard_error: float
     variance: float
@@ -70,7 +83,7 @@ def estimator_rows(n_samples: int = 100_000, seed: int = 0) -> list[EstimatorRow
         estimates = estimate()  # [n_samples, d]
         variance = estimates.var(dim=0).sum().item()
         bias = (estimates.mean(dim=0) - truth).norm().item()
-        return EstimatorRow(law, name, bias, float(np.sqrt(variance / n_samples)), variance)
+        return EstimatorRow(law, name, truth.norm().item(), bias, float(np.sqrt(variance / n_samples)), variance)
 
     rows = []
     with th.random.fork_rng(devices=[]):
@@ -93,27 +106,43 @@ def estimator_rows(n_samples: int = 100_000, seed: int = 0) -> list[EstimatorRow
 
 
 def estimator_figure(n_samples: int = 100_000, seed: int = 0) -> "Figure":
-    """Draw bias (with twice its standard error, below which it shows nothing) and variance of every estimator.
+    """Draw bias and variance of every estimator, one row of panels a law; a bias below twice its standard error is pale.
 
     :param n_samples: samples each
     :param seed: seed of the samples
     :raises ValueError: if there are fewer than 2 samples
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import PercentFormatter
 
-    rows = estimator_rows(n_samples, seed)[::-1]  # barh draws from the bottom
-    figure = Figure(figsize=(10.0, 0.34 * len(rows) + 1.4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    places = np.arange(len(rows))
-    colours = ["#0072B2" if row.law == "Gaussian" else "#D55E00" for row in rows]
-    axes[0].barh(places, [row.bias for row in rows], color=colours)
-    noise = [2 * row.standard_error for row in rows]
-    axes[0].barh(places, noise, height=0.4, color="none", edgecolor="black", linewidth=0.8, label="2 standard errors")
-    axes[0].set_xlabel("‖mean estimate − closed form‖")
-    axes[0].legend(loc="upper right")
-    axes[1].barh(places, [row.variance for row in rows], color=colours)
-    axes[1].set_xscale("log")
-    axes[1].set_xlabel("variance of one estimate (trace)")
-    axes[0].set_yticks(places, [f"{row.estimator}  ({row.law})" for row in rows])
-    figure.suptitle(f"∇ E‖x − t‖², {n_samples:,} samples each, seed {seed}")
+    laws = {law: [row for row in estimator_rows(n_samples, seed) if row.law == law] for law in LAWS}
+    heights = [len(rows) for rows in laws.values()]
+    figure = Figure(figsize=(10.0, 0.36 * sum(heights) + 2.6), layout="constrained")
+    panels = figure.subplots(len(laws), 2, height_ratios=heights, sharex="col", squeeze=False)
+    for (law, rows), (left, right) in zip(laws.items(), panels, strict=True):
+        places = np.arange(len(rows))
+        shown = [row.bias > 2 * row.standard_error for row in rows]
+        colours = [COLOURS[row.estimator.split(",")[0]] for row in rows]
+        biases = left.barh(places, [row.bias / row.truth for row in rows], color=colours)
+        for bar, clear in zip(biases, shown, strict=True):
+            bar.set_alpha(1.0 if clear else 0.3)
+        left.bar_label(biases, [f"{row.bias / row.truth:.1%}" + ("" if c else " (noise)")
+                                for row, c in zip(rows, shown, strict=True)], padding=3)  # fmt: skip
+        variances = right.barh(places, [row.variance / row.truth**2 for row in rows], color=colours)
+        right.bar_label(variances, [f"{row.variance / row.truth**2:.2g}" for row in rows], padding=3)
+        left.xaxis.set_major_formatter(PercentFormatter(1.0))
+        right.set_xscale("log")
+        right.tick_params(axis="y", left=False)
+        for axes in (left, right):
+            axes.set_yticks(places, [row.estimator for row in rows] if axes is left else [])
+            axes.invert_yaxis()
+            axes.margins(x=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+        left.set_title(LAWS[law], loc="left", fontsize="medium")
+    panels[-1, 0].set_xlabel("bias: ‖mean estimate − truth‖ / ‖truth‖")
+    panels[-1, 1].set_xlabel("variance of one estimate: trace / ‖truth‖², log scale")
+    pale = Patch(color="grey", alpha=0.3, label="below 2 standard errors of its measurement: no bias shown")
+    figure.legend(handles=[pale], loc="outside lower center", frameon=False)
+    figure.suptitle(f"Five ways to estimate ∇ E‖x − t‖², {n_samples:,} samples each, seed {seed}")
     return figure
