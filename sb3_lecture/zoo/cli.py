@@ -1,4 +1,4 @@
-"""The commands: ``sb3-lecture train | enjoy | plot | gtp``; ``scripts/*.py`` call them too.
+"""The commands: ``sb3-lecture train | enjoy | plot | tune | tune-server | gtp``; ``scripts/*.py`` call them too.
 
 What the user can put right raises a UserError anywhere below, and ``main`` prints it as one line with exit code 2. Anything
 else is a bug and keeps its traceback.
@@ -29,6 +29,9 @@ commands:
   plot    draw learning curves:    sb3-lecture plot logs/dqn/Lecture-Maze-v0_1
           compare learners:        sb3-lecture plot compare sarsa q_learning --env Lecture/CliffWalking-v0 --seeds 30
           gradient estimators:     sb3-lecture plot estimators
+  tune    search hyperparameters:  sb3-lecture tune --algo q_learning --n-trials 200
+          train with the result:   sb3-lecture train --algo q_learning --study logs/q_learning/…/study.db
+  tune-server   share a study among machines
   gtp     a Go engine for GTP programs
 
 sb3-lecture COMMAND --help lists a command's options.
@@ -139,6 +142,7 @@ class TrainParser(Parser):
             "--render-training", type=float, nargs="?", const=10.0, metavar="SPEED",
             help="draw the first env in the terminal while it learns, SPEED steps a second (default 10, 0: at once)",
         )  # fmt: skip
+        super().add_argument("--study", metavar="FILE[:TRIAL]", help="train with what tune found: its winner, or that trial")
         super().add_argument("--no-progress", dest="progress", action="store_false", default=None, help="show no progress bar")
         parsed = super().parse_args(self._argv if args is None else args, namespace)
         complete(parsed)
@@ -172,6 +176,8 @@ def complete(args: argparse.Namespace) -> None:
     registry.target(args.algo)
     for package in args.gym_packages:
         _import_package(package, "--gym-packages")
+    if getattr(args, "study", None) is not None:
+        _take_from_study(args)
     conf_file = str(configs.config_path(args.algo)) if args.conf_file is None else args.conf_file
     entries = configs.read_entries(conf_file) if conf_file.endswith((".yml", ".yaml")) else None
     if args.env is None:
@@ -191,11 +197,23 @@ def complete(args: argparse.Namespace) -> None:
     if args.progress is None:
         args.progress = sys.stdout.isatty()
     _check_extras(args)
-    if args.optimize_hyperparameters:
-        from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+    if args.optimize_hyperparameters or args.trial_id is not None:
+        from sb3_lecture.zoo.search_spaces import fill_rl_zoo3
 
-        HYPERPARAMS_SAMPLER[args.algo] = registry.search_space(args.algo)
+        fill_rl_zoo3([args.algo])
     registry.fill_rl_zoo3([args.algo])
+
+
+def _take_from_study(args: argparse.Namespace) -> None:
+    """Fill in what a trial was: env, steps and hyperparameters; what the user gives goes first."""
+    from sb3_lecture.zoo.tuning import trained_with
+
+    hyperparams, settings = trained_with(args.study, args.algo)
+    args.hyperparams = {**hyperparams, **(args.hyperparams or {})}
+    if args.env is None:
+        args.env = settings["env_id"]
+    if args.n_timesteps <= 0 and settings["n_timesteps"] > 0:
+        args.n_timesteps = settings["n_timesteps"]
 
 
 def _check_extras(args: argparse.Namespace) -> None:
@@ -424,6 +442,20 @@ def gtp(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def tune(argv: Sequence[str]) -> int:
+    """Search hyperparameters."""
+    from sb3_lecture.zoo.tuning_cli import tune as run
+
+    return run(argv)
+
+
+def tune_server(argv: Sequence[str]) -> int:
+    """Share a study among machines."""
+    from sb3_lecture.zoo.tuning_cli import tune_server as run
+
+    return run(argv)
+
+
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
@@ -437,4 +469,6 @@ def _command(name: str) -> str:
 
 #: pictures that ``plot`` draws of something else than runs
 PICTURES: dict[str, Callable[[Sequence[str]], int]] = {"compare": plot_comparison, "estimators": plot_estimators}
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "enjoy": enjoy, "plot": plot, "gtp": gtp}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train, "enjoy": enjoy, "plot": plot, "tune": tune, "tune-server": tune_server, "gtp": gtp,
+}  # fmt: skip

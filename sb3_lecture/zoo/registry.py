@@ -71,6 +71,31 @@ ALGORITHMS: dict[str, str] = {
 #: name → "module:function" of the algorithm's search space, in rl_zoo3's form
 #: (trial, n_actions, n_envs, additional_args) → hyperparameters; rl_zoo3's own spaces serve where none is named
 SEARCH_SPACES: dict[str, str] = {
+    "actor_critic": "sb3_lecture.zoo.search_spaces:sample_actor_critic",
+    "barebone_dqn": "sb3_lecture.zoo.search_spaces:sample_barebone_dqn",
+    "cmaes": "sb3_lecture.zoo.search_spaces:sample_cmaes",
+    "crossq": "sb3_lecture.zoo.search_spaces:sample_crossq",
+    "double_q_learning": "sb3_lecture.zoo.search_spaces:sample_table",
+    "dyna_q": "sb3_lecture.zoo.search_spaces:sample_dyna_q",
+    "es": "sb3_lecture.zoo.search_spaces:sample_es",
+    "expected_sarsa": "sb3_lecture.zoo.search_spaces:sample_table",
+    "ga": "sb3_lecture.zoo.search_spaces:sample_ga",
+    "gradient_bandit": "sb3_lecture.zoo.search_spaces:sample_gradient_bandit",
+    "monte_carlo_control": "sb3_lecture.zoo.search_spaces:sample_monte_carlo_control",
+    "monte_carlo_prediction": "sb3_lecture.zoo.search_spaces:sample_monte_carlo_prediction",
+    "n_step_sarsa": "sb3_lecture.zoo.search_spaces:sample_n_step_sarsa",
+    "policy_evaluation": "sb3_lecture.zoo.search_spaces:sample_planning",
+    "policy_iteration": "sb3_lecture.zoo.search_spaces:sample_policy_iteration",
+    "ppo_penalty": "sb3_lecture.zoo.search_spaces:sample_ppo_penalty",
+    "prioritized_sweeping": "sb3_lecture.zoo.search_spaces:sample_prioritized_sweeping",
+    "q_lambda": "sb3_lecture.zoo.search_spaces:sample_q_lambda",
+    "q_learning": "sb3_lecture.zoo.search_spaces:sample_table",
+    "reinforce": "sb3_lecture.zoo.search_spaces:sample_reinforce",
+    "sac_discrete": "sb3_lecture.zoo.search_spaces:sample_sac_discrete",
+    "sarsa": "sb3_lecture.zoo.search_spaces:sample_table",
+    "sarsa_lambda": "sb3_lecture.zoo.search_spaces:sample_sarsa_lambda",
+    "td_prediction": "sb3_lecture.zoo.search_spaces:sample_td_prediction",
+    "value_iteration": "sb3_lecture.zoo.search_spaces:sample_planning",
     "ppo_mask": "rl_zoo3.hyperparams_opt:sample_ppo_params",
 }
 

@@ -1,0 +1,263 @@
+"""Search spaces of the algorithms that rl_zoo3 has none for, in its form: (trial, n_actions, n_envs, …) → hyperparameters.
+
+What defines the problem is not searched: a table's γ, which its exact grading solves for, and the policy that a prediction
+method evaluates. ``fill_rl_zoo3`` enters all spaces into rl_zoo3's own tables too.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from optuna.trial import FixedTrial, Trial
+
+from sb3_lecture.zoo import registry
+
+Space = dict[str, Any]
+NET_ARCHS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
+
+
+def convert(algo: str, params: dict[str, Any]) -> Space:
+    """Turn a trial's parameters into hyperparameters by running the space on them again.
+
+    :param algo: the algorithm's name
+    :param params: the parameters, as the study holds them
+    :raises ValueError: if they are not of this space
+    """
+    return registry.search_space(algo)(FixedTrial(params), 1, 1, no_her())
+
+
+def no_her() -> dict[str, Any]:
+    """The last argument of rl_zoo3's spaces: no hindsight replay (they may write into it)."""
+    return {"using_her_replay_buffer": False, "her_kwargs": {}}
+
+
+def fill_rl_zoo3(names: Iterable[str] | None = None) -> None:
+    """Enter search spaces, and their converters, into rl_zoo3's own tables.
+
+    :param names: the algorithms; None: all that have a space of ours
+    """
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+    for name in registry.SEARCH_SPACES if names is None else names:
+        if name not in HYPERPARAMS_SAMPLER:
+            HYPERPARAMS_SAMPLER[name] = registry.search_space(name)
+        if name not in HYPERPARAMS_CONVERTER:
+            HYPERPARAMS_CONVERTER[name] = _converter(name)
+
+
+def _converter(name: str) -> Callable[..., Space]:
+    def converter(sampled_params: dict[str, Any]) -> Space:
+        return convert(name, sampled_params)
+
+    return converter
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
+
+
+def _discount(trial: Trial) -> float:
+    return 1.0 - trial.suggest_float("one_minus_gamma", 1e-4, 0.1, log=True)
+
+
+def _net(trial: Trial, *names: str) -> dict[str, Any]:
+    return {"net_arch": NET_ARCHS[trial.suggest_categorical("net_arch", list(names or NET_ARCHS))]}
+
+
+def _epsilon(trial: Trial) -> Space:
+    """ε falls from the config's first value."""
+    return {
+        "exploration_fraction": trial.suggest_float("exploration_fraction", 0.02, 1.0),
+        "exploration_final_eps": trial.suggest_float("exploration_final_eps", 0.0, 0.3),
+    }
+
+
+def _rate_or_average(trial: Trial) -> float | str:
+    """α, or the sample average."""
+    if trial.suggest_categorical("average", [True, False]):
+        return "1/N"
+    return trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def sample_table(trial: Trial, *_: Any) -> Space:
+    """Q-learning, Double Q-learning, Sarsa, Expected Sarsa."""
+    return {"learning_rate": trial.suggest_float("learning_rate", 0.01, 1.0, log=True), **_epsilon(trial)}
+
+
+def sample_n_step_sarsa(trial: Trial, *_: Any) -> Space:
+    """n-step Sarsa."""
+    return {**sample_table(trial), "n_steps": trial.suggest_int("n_steps", 1, 32, log=True)}
+
+
+def sample_q_lambda(trial: Trial, *_: Any) -> Space:
+    """Watkins's Q(λ)."""
+    return {**sample_table(trial), "lambda_": trial.suggest_float("lambda_", 0.0, 1.0)}
+
+
+def sample_sarsa_lambda(trial: Trial, *_: Any) -> Space:
+    """Sarsa(λ)."""
+    return {**sample_q_lambda(trial), "traces": trial.suggest_categorical("traces", ["accumulating", "replacing"])}
+
+
+def sample_dyna_q(trial: Trial, *_: Any) -> Space:
+    """Dyna-Q."""
+    return {**sample_table(trial), "n_planning_steps": trial.suggest_int("n_planning_steps", 1, 100, log=True)}
+
+
+def sample_prioritized_sweeping(trial: Trial, *_: Any) -> Space:
+    """Prioritized sweeping."""
+    return {**sample_dyna_q(trial), "threshold": trial.suggest_float("threshold", 1e-8, 1e-1, log=True)}
+
+
+def sample_monte_carlo_control(trial: Trial, *_: Any) -> Space:
+    """Monte Carlo control."""
+    return {
+        "learning_rate": _rate_or_average(trial),
+        "visits": trial.suggest_categorical("visits", ["first", "every"]),
+        **_epsilon(trial),
+    }
+
+
+def sample_gradient_bandit(trial: Trial, *_: Any) -> Space:
+    """The gradient bandit."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 0.01, 1.0, log=True),
+        "baseline": trial.suggest_categorical("baseline", [True, False]),
+    }
+
+
+def sample_td_prediction(trial: Trial, *_: Any) -> Space:
+    """n-step TD."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-3, 1.0, log=True),
+        "n_steps": trial.suggest_int("n_steps", 1, 64, log=True),
+    }
+
+
+def sample_monte_carlo_prediction(trial: Trial, *_: Any) -> Space:
+    """Monte Carlo prediction."""
+    return {
+        "learning_rate": _rate_or_average(trial),
+        "visits": trial.suggest_categorical("visits", ["first", "every"]),
+    }
+
+
+def sample_planning(trial: Trial, *_: Any) -> Space:
+    """Policy evaluation and value iteration: when to stop is all there is."""
+    return {"tol": trial.suggest_float("tol", 1e-10, 1.0, log=True)}
+
+
+def sample_policy_iteration(trial: Trial, *_: Any) -> Space:
+    """Policy iteration: how exactly each policy is evaluated."""
+    return {
+        **sample_planning(trial),
+        "max_evaluation_sweeps": trial.suggest_int("max_evaluation_sweeps", 1, 200, log=True),
+    }
+
+
+# --- policy gradients and values -------------------------------------------------------------------------------------
+
+
+def sample_reinforce(trial: Trial, *_: Any) -> Space:
+    """REINFORCE."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 3e-2, log=True),
+        "n_episodes": 2 ** trial.suggest_int("n_episodes_pow", 0, 6),
+        "gamma": _discount(trial),
+        "baseline": trial.suggest_categorical("baseline", [None, "mean", "value"]),
+        "normalize_returns": trial.suggest_categorical("normalize_returns", [True, False]),
+        "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.1, log=True),
+        "policy_kwargs": _net(trial, "tiny", "small"),
+    }
+
+
+def sample_actor_critic(trial: Trial, *_: Any) -> Space:
+    """Actor-critic, one step or several."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "n_steps": trial.suggest_int("n_steps", 1, 32, log=True),
+        "gamma": _discount(trial),
+        "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.2, log=True),
+        "vf_coef": trial.suggest_float("vf_coef", 0.1, 1.0),
+        "policy_kwargs": _net(trial, "tiny", "small"),
+    }
+
+
+def sample_ppo_penalty(trial: Trial, *_: Any) -> Space:
+    """PPO with an adaptive penalty."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 5e-3, log=True),
+        "n_steps": 2 ** trial.suggest_int("n_steps_pow", 4, 11),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 4, 9),
+        "n_epochs": trial.suggest_int("n_epochs", 1, 20, log=True),
+        "gamma": _discount(trial),
+        "gae_lambda": 1.0 - trial.suggest_float("one_minus_gae_lambda", 1e-3, 0.3, log=True),
+        "target_kl": trial.suggest_float("target_kl", 1e-3, 0.1, log=True),
+        "ent_coef": trial.suggest_float("ent_coef", 1e-8, 0.1, log=True),
+        "policy_kwargs": _net(trial),
+    }
+
+
+def _off_policy(trial: Trial) -> Space:
+    """As many gradient steps as env steps."""
+    train_freq = trial.suggest_int("train_freq", 1, 10)
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 5e-3, log=True),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 4, 9),
+        "gamma": _discount(trial),
+        "train_freq": train_freq,
+        "gradient_steps": train_freq,
+        "policy_kwargs": _net(trial),
+    }
+
+
+def sample_sac_discrete(trial: Trial, *_: Any) -> Space:
+    """SAC for discrete actions."""
+    return {**_off_policy(trial), "tau": trial.suggest_float("tau", 1e-3, 0.1, log=True)}
+
+
+def sample_crossq(trial: Trial, *_: Any) -> Space:
+    """CrossQ: no target network, so no τ."""
+    return {**_off_policy(trial), "policy_delay": trial.suggest_int("policy_delay", 1, 4)}
+
+
+def sample_barebone_dqn(trial: Trial, *_: Any) -> Space:
+    """The DQN built from its parts; which parts are in it stays the config's choice."""
+    space = _off_policy(trial)
+    del space["gradient_steps"]  # without a memory there is one
+    interval = trial.suggest_int("target_update_interval", 10, 10_000, log=True)
+    return {**space, **_epsilon(trial), "target_update_interval": interval}
+
+
+# --- evolution -------------------------------------------------------------------------------------------------------
+
+
+def sample_es(trial: Trial, *_: Any) -> Space:
+    """Evolution strategies."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-3, 0.3, log=True),
+        "sigma": trial.suggest_float("sigma", 0.01, 1.0, log=True),
+        "population_size": 2 ** trial.suggest_int("population_size_pow", 3, 7),
+        "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
+    }
+
+
+def sample_cmaes(trial: Trial, *_: Any) -> Space:
+    """CMA-ES."""
+    return {
+        "sigma": trial.suggest_float("sigma", 0.02, 2.0, log=True),
+        "population_size": 2 ** trial.suggest_int("population_size_pow", 2, 6),
+    }
+
+
+def sample_ga(trial: Trial, *_: Any) -> Space:
+    """The genetic algorithm."""
+    population_size = 2 ** trial.suggest_int("population_size_pow", 3, 7)
+    share = trial.suggest_float("parents_share", 0.02, 0.6)
+    return {
+        "sigma": trial.suggest_float("sigma", 0.01, 1.0, log=True),
+        "population_size": population_size,
+        "n_parents": max(1, round(share * population_size)),
+        "n_elite_candidates": trial.suggest_int("n_elite_candidates", 1, 8),
+    }

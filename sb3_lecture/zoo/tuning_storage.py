@@ -1,0 +1,223 @@
+"""Where a study lives, and who notices that a worker has died. Imports no torch: workers start in a second.
+
+A file is SQLite with a write-ahead log (the default), a URL a PostgreSQL or MySQL server, ``grpc://host:port`` our
+``tune-server`` in front of one of them. Why SQLite and not Optuna's journal file: what a worker killed by ``kill -9`` was
+writing, SQLite rolls back at the next opening, and the kernel drops its locks. A journal cut in the middle of a line raises
+at every later read (``tests/zoo/test_tuning_crash.py`` cuts one), its lock is a symbolic link that outlives its owner and
+stops all others for 30 s, and it has no heartbeat. SQLite needs a local disk; machines that share a study share a server.
+
+Workers write a heartbeat into the database's own table, by the database's own clock. Two gaps of Optuna's are closed here:
+
+- A worker killed between making its trial and its first heartbeat is never missed. Its clock starts when somebody looks.
+- Behind the gRPC proxy there is no heartbeat. Ours travels as a trial attribute of one name, which the server writes into
+  the heartbeat table instead; the server looks for stale trials itself.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, get_storage, run_grpc_proxy_server
+from optuna.storages._heartbeat import BaseHeartbeat
+
+from sb3_lecture.zoo.errors import UserError, first_line
+
+#: seconds between two heartbeats, and without one until a trial counts as lost; a compiled loop may block both for a while
+HEARTBEAT, GRACE = 10, 60
+CONNECT_SECONDS = 10
+#: SQLite waits so long for another writer
+BUSY_SECONDS = 60
+_HEARTBEAT_KEY = "sb3_lecture:heartbeat"
+#: scheme → SQLAlchemy's name with the driver of the extra "tuning", and the driver's package
+_DRIVERS = {"postgresql": ("postgresql+psycopg", "psycopg"), "mysql": ("mysql+pymysql", "pymysql")}
+_INSTALL = "pip install 'sb3-lecture[tuning]'"
+
+
+class HeartbeatStorage(RDBStorage):
+    """Optuna's database storage; see the module's text. Arguments are RDBStorage's."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Say that the trial's worker lives; a database that is busy for a moment gets the next beat."""
+        with contextlib.suppress(optuna.exceptions.StorageInternalError):
+            super().record_heartbeat(trial_id)
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        silent = sqlalchemy.text(
+            "SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING' "
+            "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+        )
+        with self.engine.connect() as connection:
+            for trial_id in connection.execute(silent, {"study": study_id}).scalars().all():
+                self.record_heartbeat(trial_id)
+        return super()._get_stale_trial_ids(study_id)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Write an attribute; that of a proxied worker's heartbeat becomes one."""
+        if key == _HEARTBEAT_KEY:
+            self.record_heartbeat(trial_id)
+        else:
+            super().set_trial_system_attr(trial_id, key, value)
+
+
+class ProxyStorage(GrpcStorageProxy, BaseHeartbeat):
+    """Optuna's gRPC client with a heartbeat, which only our server understands.
+
+    :param host: the server's host
+    :param port: its port
+    :param heartbeat: seconds between two heartbeats
+    """
+
+    def __init__(self, host: str, port: int, heartbeat: int = HEARTBEAT) -> None:
+        super().__init__(host=host, port=port)
+        self._heartbeat = heartbeat
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Say that the trial's worker lives; a server that is gone for a moment gets the next beat."""
+        import grpc
+
+        with contextlib.suppress(grpc.RpcError):
+            self.set_trial_system_attr(trial_id, _HEARTBEAT_KEY, 0)
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        return []  # the server's business
+
+    def get_heartbeat_interval(self) -> int | None:
+        """Seconds between two heartbeats."""
+        return self._heartbeat
+
+    def get_heartbeat_stale_trial_callback(self) -> Callable[..., None] | None:
+        """None: the server requeues."""
+        return None
+
+    def get_failed_trial_callback(self) -> Callable[..., None] | None:
+        """None, as above (Optuna's older name)."""
+        return None
+
+
+def is_proxy(where: str) -> bool:
+    """Whether somebody else looks after stale trials."""
+    return where.startswith("grpc://")
+
+
+def is_file(where: str) -> bool:
+    """Whether the study is an SQLite file."""
+    return "://" not in where
+
+
+def open_storage(where: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> BaseStorage:
+    """Open a storage; a file is made where there is none.
+
+    :param where: a file, ``postgresql://user@host/database``, ``mysql://…`` or ``grpc://host:port``
+    :param heartbeat: seconds between two heartbeats
+    :param grace: seconds without a heartbeat until a trial counts as lost
+    :raises UserError: if it cannot be opened
+    """
+    if is_proxy(where):
+        return _open_proxy(where, heartbeat)
+    timings = {"heartbeat_interval": heartbeat, "grace_period": grace}
+    try:
+        if is_file(where):
+            with file_lock(where):  # two that make the tables at once hinder each other
+                return get_storage(_open_file(Path(where), **timings))
+        return get_storage(_open_server(where, **timings))
+    except (sqlalchemy.exc.SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"cannot open the study storage {hide_password(where)}: {_reason(error)}") from error
+
+
+def file_lock(where: str) -> FileLock:
+    """The lock beside a study's file; the kernel drops it when its holder dies."""
+    return FileLock(f"{where}.lock")
+
+
+def _open_file(path: Path, **timings: int) -> HeartbeatStorage:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    engine_kwargs = {"connect_args": {"timeout": BUSY_SECONDS}}
+    storage = HeartbeatStorage(f"sqlite:///{path}", engine_kwargs, **timings)  # type: ignore[arg-type]
+    with storage.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # kept in the file; a commit waits for the disk once, not thrice
+    return storage
+
+
+def _open_server(url: str, **timings: int) -> HeartbeatStorage:
+    scheme, _, rest = url.partition("://")
+    name, package = _DRIVERS.get(scheme, (scheme, scheme))
+    if name.split("+")[0] not in _DRIVERS:
+        raise UserError(f"--storage {hide_password(url)}: a file, or one of postgresql://, mysql://, grpc://")
+    try:
+        engine_kwargs = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
+        return HeartbeatStorage(f"{name}://{rest}", engine_kwargs, **timings)  # type: ignore[arg-type]
+    except ImportError as error:
+        raise UserError(f"--storage {scheme}:// needs {package}: {_INSTALL}") from error
+
+
+def _open_proxy(where: str, heartbeat: int) -> ProxyStorage:
+    try:
+        parts = urlsplit(where)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise UserError(f"--storage {where}: write grpc://host:port")
+    try:
+        storage = ProxyStorage(host, port, heartbeat)
+        storage.wait_server_ready(timeout=CONNECT_SECONDS)
+    except ImportError as error:
+        raise UserError(f"--storage grpc:// needs grpcio: {_INSTALL}") from error
+    except ConnectionError as error:
+        raise UserError(f"--storage {where}: no server answers; start one with sb3-lecture tune-server") from error
+    return storage
+
+
+def hide_password(where: str) -> str:
+    """A storage's name without its password."""
+    try:
+        return sqlalchemy.make_url(where).render_as_string(hide_password=True) if not is_file(where) else where
+    except (sqlalchemy.exc.SQLAlchemyError, ValueError):
+        return where.partition("://")[0] + "://…"
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None else error
+    return first_line(cause)
+
+
+def serve(where: str, host: str, port: int, watch: Callable[[BaseStorage], None], heartbeat: int, grace: int) -> None:
+    """Run Optuna's gRPC proxy in front of a storage until the process ends.
+
+    :param where: a file or a database's URL
+    :param host: address to listen on; there is no password: only those you trust may reach it
+    :param port: port to listen on
+    :param watch: called every ``heartbeat`` seconds with the storage, to requeue lost trials
+    :param heartbeat: seconds between two heartbeats
+    :param grace: seconds without a heartbeat until a trial counts as lost
+    :raises UserError: if the storage or the port cannot be opened
+    """
+    if is_proxy(where):
+        raise UserError(f"--storage {where}: a server stands in front of a file or a database, not of another server")
+    storage = open_storage(where, heartbeat, grace)
+    stop = threading.Event()
+
+    def look() -> None:
+        own = open_storage(where, heartbeat, grace)
+        while not stop.wait(heartbeat):
+            with contextlib.suppress(optuna.exceptions.StorageInternalError):  # the database is busy or restarts: next time
+                watch(own)
+
+    threading.Thread(target=look, daemon=True).start()
+    # SQLite has no row locks: two calls at once could both take the same waiting trial
+    pool = ThreadPoolExecutor(max_workers=1 if is_file(where) else 10)
+    try:
+        run_grpc_proxy_server(storage, host=host, port=port, thread_pool=pool)
+    except ImportError as error:
+        raise UserError(f"tune-server needs grpcio: {_INSTALL}") from error
+    except RuntimeError as error:  # the port is taken, or the host is not ours
+        raise UserError(f"cannot listen on {host}:{port}: {first_line(error)}") from error
+    finally:
+        stop.set()
