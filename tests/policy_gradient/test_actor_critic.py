@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch as th
-from gymnasium import spaces
 from numpy.testing import assert_allclose
 from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -117,35 +116,3 @@ def test_a_q_critic_refuses_continuous_actions_and_foreign_policies():
         ActorCritic("MlpPolicy", "CartPole-v1", critic="w")
     with pytest.raises(ValueError, match="use 1"):
         ActorCritic("MlpPolicy", "CartPole-v1", n_steps=0)
-
-
-class Pictures(TabularEnv):
-    """The random MDP seen as pictures or as a dict."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(random_mdp())
-        picture = spaces.Box(0, 255, (36, 36, 1), np.uint8)
-        self.observation_space = picture if kind == "image" else spaces.Dict({"picture": picture, "n": spaces.Discrete(6)})
-        self.kind = kind
-
-    def look(self):
-        picture = np.full((36, 36, 1), 40 * self.state, np.uint8)
-        return picture if self.kind == "image" else {"picture": picture, "n": self.state}
-
-    def reset(self, **kwargs):
-        return self.look(), super().reset(**kwargs)[1]
-
-    def step(self, action):
-        return (self.look(), *super().step(action)[1:])
-
-
-@pytest.mark.parametrize("critic", ["v", "q"])
-@pytest.mark.parametrize(("kind", "policy"), [("image", "CnnPolicy"), ("dict", "MultiInputPolicy")])
-def test_images_and_dicts_are_learned_from(kind, policy, critic, tmp_path):
-    env = DummyVecEnv([lambda: Pictures(kind)] * 2)
-    model = ActorCritic(policy, env, critic=critic, n_steps=4, seed=0, device="cpu").learn(24)
-    model.save(tmp_path / "model.zip")
-    loaded = ActorCritic.load(tmp_path / "model.zip", env=env, device="cpu")
-    assert loaded.policy_class is model.policy_class and loaded.critic == critic
-    for key, value in model.policy.state_dict().items():
-        th.testing.assert_close(loaded.policy.state_dict()[key], value)

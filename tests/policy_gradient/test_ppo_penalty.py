@@ -17,15 +17,19 @@ from sb3_lecture.policy_gradient.ppo_penalty import kl_per_state, rows_of
 SGD = {"optimizer_class": th.optim.SGD}
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
-def test_without_penalty_one_epoch_and_one_minibatch_are_a_plain_policy_gradient_step(env_id):
+KINDS = [("CartPole-v1", False), ("Pendulum-v1", False), ("Pendulum-v1", True)]  # the last with state-dependent exploration
+
+
+@pytest.mark.parametrize(("env_id", "use_sde"), KINDS)
+def test_without_penalty_one_epoch_and_one_minibatch_are_a_plain_policy_gradient_step(env_id, use_sde):
     n_steps, n_envs, alpha = 16, 2, 0.01
     env = make_vec_env(env_id, n_envs, seed=0)
     model = PPOPenalty(
         "MlpPolicy", env, learning_rate=alpha, n_steps=n_steps, batch_size=n_steps * n_envs, n_epochs=1, beta=0.0,
-        adaptive=False, normalize_advantage=False, vf_coef=0.0, max_grad_norm=1e9, policy_kwargs=SGD, seed=0, device="cpu",
+        adaptive=False, normalize_advantage=False, vf_coef=0.0, max_grad_norm=1e9, use_sde=use_sde, policy_kwargs=SGD, seed=0,
+        device="cpu",
     )  # fmt: skip
-    twin = PPOPenalty("MlpPolicy", env, policy_kwargs=SGD, seed=0, device="cpu")  # the same first weights
+    twin = PPOPenalty("MlpPolicy", env, use_sde=use_sde, policy_kwargs=SGD, seed=0, device="cpu")  # the same first weights
     model.learn(n_steps * n_envs)
     buffer = model.rollout_buffer  # flat after training: [n_steps * n_envs, …]
     actions = th.as_tensor(buffer.actions)
@@ -40,12 +44,15 @@ def test_without_penalty_one_epoch_and_one_minibatch_are_a_plain_policy_gradient
     assert moved >= 4
 
 
-def test_the_first_gradient_of_the_penalty_is_zero():
+@pytest.mark.parametrize(("env_id", "use_sde"), KINDS)
+def test_the_first_gradient_of_the_penalty_is_zero(env_id, use_sde):
     """KL[π_old, π] is smallest, 0, at π = π_old: a first step is the same with and without it."""
 
     def weights(beta):
-        model = PPOPenalty("MlpPolicy", make_vec_env("CartPole-v1", 2, seed=0), n_steps=16, batch_size=32, n_epochs=1,
-                           beta=beta, adaptive=False, policy_kwargs=SGD, learning_rate=0.1, seed=0, device="cpu")  # fmt: skip
+        model = PPOPenalty(
+            "MlpPolicy", make_vec_env(env_id, 2, seed=0), n_steps=16, batch_size=32, n_epochs=1, beta=beta, adaptive=False,
+            use_sde=use_sde, policy_kwargs=SGD, learning_rate=0.1, seed=0, device="cpu",
+        )  # fmt: skip
         return model.learn(32).policy.state_dict()
 
     with_penalty, without = weights(100.0), weights(0.0)
@@ -118,11 +125,6 @@ def test_rows_of_a_distribution_keep_their_probabilities(space):
     for few, all_ in zip(some, every, strict=True):
         th.testing.assert_close(few.mean if not isinstance(few, Categorical) else few.probs,
                                 (all_.mean if not isinstance(all_, Categorical) else all_.probs)[rows])  # fmt: skip
-
-
-def test_state_dependent_exploration_and_dicts_work():
-    PPOPenalty("MlpPolicy", make_vec_env("Pendulum-v1", 2, seed=0), n_steps=8, batch_size=8, n_epochs=2, use_sde=True,
-               sde_sample_freq=4, seed=0, device="cpu").learn(32)  # fmt: skip
 
 
 def test_wrong_arguments_are_named():

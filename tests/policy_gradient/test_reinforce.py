@@ -1,5 +1,6 @@
 """REINFORCE against the exact policy gradient, and its switches."""
 
+import copy
 import itertools
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.distributions import Bernoulli, Categorical, Normal
 
 from sb3_lecture import REINFORCE
 from sb3_lecture.common.vec_env import GymnasiumVecEnv
@@ -184,20 +186,43 @@ def test_normalized_weights_have_mean_zero_and_variance_one():
     assert_allclose([weights.mean(), weights.std(correction=0)], [0.0, 1.0], atol=1e-5)
 
 
+def log_density(action_space: spaces.Space, outputs: th.Tensor, log_std: th.Tensor | None, actions: th.Tensor) -> th.Tensor:
+    """ln π(a|s) [N] from the action net's outputs, written out in PyTorch's own distributions."""
+    if isinstance(action_space, spaces.Discrete):
+        return Categorical(logits=outputs).log_prob(actions)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        parts = outputs.split(action_space.nvec.tolist(), dim=1)
+        return sum(Categorical(logits=part).log_prob(actions[:, i]) for i, part in enumerate(parts))
+    if isinstance(action_space, spaces.MultiBinary):
+        return Bernoulli(logits=outputs).log_prob(actions).sum(dim=1)
+    return Normal(outputs, log_std.exp()).log_prob(actions).sum(dim=1)
+
+
 @pytest.mark.parametrize("baseline", [None, "mean", "value"])
 @pytest.mark.parametrize(
     "action_space",
     [spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3), spaces.Box(-1.0, 1.0, (2,), np.float32)],
     ids=lambda space: type(space).__name__,
 )
-def test_every_action_space_learns_from_several_envs(action_space, baseline):
-    env = DummyVecEnv([lambda: Countdown(4, True, action_space)] * 2)
-    model = REINFORCE("MlpPolicy", env, n_episodes=3, baseline=baseline, ent_coef=0.01, seed=0, device="cpu")
-    before = {k: v.clone() for k, v in model.policy.state_dict().items()}
-    model.learn(40)
-    after = model.policy.state_dict()
-    assert any(not th.equal(before[k], after[k]) for k in before if k.startswith("action_net"))
-    assert all(th.isfinite(v).all() for v in after.values())
+def test_the_step_is_the_gradient_of_log_pi_for_every_action_space(action_space, baseline):
+    """Three episodes of different length from two envs; the step by hand: α / 3 · Σ Ψ ∇ln π on the last layer."""
+    env = DummyVecEnv([lambda n=n: Countdown(n, False, action_space) for n in (2, 4)])
+    model = REINFORCE("MlpPolicy", env, learning_rate=0.1, n_episodes=3, gamma=0.5, baseline=baseline, vf_coef=0.0, seed=0,
+                      device="cpu", policy_kwargs={"optimizer_class": th.optim.SGD})  # fmt: skip
+    twin = copy.deepcopy(model.policy)
+    model.learn(1)
+    buffer = model.rollout_buffer
+    observations, actions = buffer.observation_batch(), buffer.action_batch()
+    with th.no_grad():
+        values = twin.predict_values(observations).flatten() if baseline == "value" else None
+    to_go, weights = model.compute_weights(values)
+    left = np.where(np.arange(2) == 0, 2, 4) - observations.numpy()  # steps to the end, were the env the first or second
+    assert all(g in 2 - 2.0 ** (1 - row) for g, row in zip(to_go.numpy(), left, strict=True))  # 1 + 1/2 + 1/4 + …
+    latent = twin.mlp_extractor.forward_actor(twin.extract_features(observations))
+    log_prob = log_density(action_space, twin.action_net(latent), getattr(twin, "log_std", None), actions)
+    gradient = th.autograd.grad((weights * log_prob).sum() / 3, twin.action_net.weight)[0]
+    assert gradient.abs().max() > 1e-3
+    th.testing.assert_close(model.policy.action_net.weight, twin.action_net.weight + 0.1 * gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

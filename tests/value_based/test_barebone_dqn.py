@@ -10,7 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture import BareboneDQN
-from sb3_lecture.value_based.barebone_dqn import clip_gradients
+from sb3_lecture.value_based.plain_net import clip_gradients
 
 GAMMA = 0.5
 # q(s, ·) of the online network and of the target network, three states, two actions
