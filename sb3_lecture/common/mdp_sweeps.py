@@ -181,8 +181,10 @@ def _uniform_fan(row_ptr: np.ndarray, n_rows: int) -> tuple[int, ...]:
     return (0,) * k if uniform else ()
 
 
-class _Sweeper:
+class Sweeper:
     """The arrays that sweeps work on: value vectors, the policy, and the chain of the policy's rows.
+
+    ``v`` float64 [S] and ``policy`` int32 [S] may be replaced by a caller's own arrays before the first sweep.
 
     :param mdp: the world
     :param gamma: discount in [0, 1)
@@ -257,11 +259,15 @@ class _Sweeper:
                 break
         return span, rate
 
+    def sweep_in_place(self, backward: bool) -> float:
+        """One Gauss-Seidel sweep of policy evaluation, in ``order`` or against it; returns the largest change."""
+        return _in_place_sweep(self.fan, self.order, *self.chain, self.v, backward)
+
     def evaluate_in_place(self, target: float, max_sweeps: int) -> float:
         """Gauss-Seidel sweeps there and back until no value changes by more than ``target``; returns the last change."""
         change = np.inf
         for sweep in range(max_sweeps):
-            change = _in_place_sweep(self.fan, self.order, *self.chain, self.v, sweep % 2 == 0)
+            change = self.sweep_in_place(sweep % 2 == 0)
             if change <= target:
                 break
         return change
@@ -276,7 +282,7 @@ def solve_discounted(mdp: TabularMDP, gamma: float, tol: float, max_sweeps: int)
     :param max_sweeps: sweeps of policy evaluation between two greedy ones, at most
     :return: values [S], greedy policy [S], number of greedy sweeps, proven bound of the values' error
     """
-    sweeper = _Sweeper(mdp, gamma)
+    sweeper = Sweeper(mdp, gamma)
     horizon = sweeper.horizon
     # sums of many rounded terms cannot be told apart below this
     tol = max(tol, 4e-15 * horizon * max(1.0, horizon) * float(np.abs(mdp.expected_reward).max()))

@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture.common.law import law_of
 from sb3_lecture.common.mdp_solvers import q_from_v
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import Nothing
@@ -38,20 +39,18 @@ class PlannedPolicy(TabularPolicy):
         return np.eye(int(self.action_space.n))[self._greedy(states)]
 
 
-def law_of(env: VecEnv) -> TabularMDP:
+def stated_law(env: VecEnv) -> TabularMDP:
     """The law that a VecEnv's first env states, as ``mdp`` or as ``P``.
 
     :raises ValueError: if it states none
     """
-    if env.has_attr("mdp"):
-        return env.get_attr("mdp", 0)[0]
-    if env.has_attr("P"):
-        start = env.get_attr("initial_state_distrib", 0)[0] if env.has_attr("initial_state_distrib") else 0
-        return TabularMDP.from_P(env.get_attr("P", 0)[0], start)
-    raise ValueError(
-        "Planning needs the world's law: an env with a TabularMDP (mdp) or Gymnasium's P. Learn from experience instead, "
-        "for example with QLearning"
-    )
+    mdp = law_of(env)
+    if mdp is None:
+        raise ValueError(
+            "Planning needs the world's law: an env with a TabularMDP (mdp) or Gymnasium's P. Learn from experience instead, "
+            "for example with QLearning"
+        )
+    return mdp
 
 
 @numba.njit(cache=True)
@@ -145,7 +144,7 @@ class PlanningAlgorithm(TabularAlgorithm):
         """One look ahead from ``v_table`` by the env's law, float64 [S, A], computed anew at each call."""
         if self.env is None:
             raise ValueError("The action values follow from the world's law: give an env (set_env), or read v_table")
-        return q_from_v(law_of(self.env), self.v_table, self.gamma)
+        return q_from_v(stated_law(self.env), self.v_table, self.gamma)
 
     @property
     def active_backend(self) -> str:
@@ -183,7 +182,7 @@ class PlanningAlgorithm(TabularAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
         assert self.env is not None
-        mdp = law_of(self.env)
+        mdp = stated_law(self.env)
         if mdp.n_states != self.policy.index.size:
             raise ValueError(
                 f"The law has {mdp.n_states} states, the observation space {self.observation_space} has "

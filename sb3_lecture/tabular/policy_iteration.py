@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_lecture.common.mdp_sweeps import _in_place_sweep, _Sweeper
+from sb3_lecture.common.mdp_sweeps import Sweeper
 from sb3_lecture.tabular.planning import PlanningAlgorithm, evaluation_sweep, optimality_sweep
 from sb3_lecture.tabular.value_iteration import refuse_endless
 from sb3_lecture_envs.mdp import TabularMDP
@@ -57,12 +57,10 @@ class PolicyIteration(PlanningAlgorithm):
 
     def _fast(self, mdp: TabularMDP) -> tuple[Callable[[], float], Callable[[bool], float]]:
         """Improvement and evaluation sweeps for γ < 1; they write into the policy's own arrays."""
-        sweeper = _Sweeper(mdp, float(self.gamma))
+        sweeper = Sweeper(mdp, float(self.gamma))
         self.v_table[:] = sweeper.v
         sweeper.v, sweeper.policy = self.v_table, self.policy.actions.numpy()  # type: ignore[union-attr, operator]
-        return sweeper.greedy_in_place, lambda outwards: _in_place_sweep(
-            sweeper.fan, sweeper.order, *sweeper.chain, sweeper.v, outwards
-        )
+        return sweeper.greedy_in_place, sweeper.sweep_in_place
 
     def _plain(self, mdp: TabularMDP) -> tuple[Callable[[], float], Callable[[bool], float]]:
         """Improvement and evaluation sweeps for γ = 1."""
@@ -70,7 +68,7 @@ class PolicyIteration(PlanningAlgorithm):
         law = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.reward, mdp.terminated)
         actions, everywhere = self.policy.actions.numpy(), np.arange(mdp.n_states)  # type: ignore[union-attr, operator]
 
-        def evaluate(outwards: bool) -> float:
+        def evaluate(backward: bool) -> float:
             pi = np.zeros((mdp.n_states, mdp.n_actions))
             pi[everywhere, actions] = 1.0
             return evaluation_sweep(*law, 1.0, self.v_table, pi)

@@ -177,7 +177,6 @@ def mirrored(env):
     ("build", "words"),
     [
         (lambda: make_vec_env("CartPole-v1", 1), "has no TabularMDP"),
-        (lambda: gym.make("FrozenLake-v1"), "has no TabularMDP"),
         (lambda: VecFrameStack(make_vec_env(LINE, 1, env_kwargs={"obs": "one-hot"}), 2), "no frame stacks"),
         (lambda: two_steps(gym.make(LINE, obs="one-hot")), "FrameStackObservation may change actions or stack"),
         (lambda: TimeAwareObservation(gym.make(LINE, obs="one-hot")), "TimeAwareObservation may change actions or stack"),

@@ -3,13 +3,12 @@
 import pytest
 
 import sb3_lecture_envs  # noqa: F401
+from sb3_lecture.common.law import law_of
 from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value, value_iteration
 
 
 def greedy_regret(model, gamma=0.99):
     """v*(start) - v_π(start) of the policy that predict(deterministic=True) follows."""
-    from sb3_lecture.tabular.planning import law_of
-
     mdp = law_of(model.env)
     actions, _ = model.predict(range(mdp.n_states), deterministic=True)
     optimum = start_value(mdp, value_iteration(mdp, gamma).v)

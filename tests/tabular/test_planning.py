@@ -4,10 +4,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture
+from sb3_lecture.common.callbacks import exact_evaluation
+from sb3_lecture.common.law import law_of
 from sb3_lecture.common.mdp_solvers import policy_evaluation, value_iteration
-from sb3_lecture.tabular.planning import law_of
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 
@@ -110,3 +112,10 @@ def test_plans_survive_their_file(tmp_path):
     np.testing.assert_array_equal(loaded.v_table, model.v_table)
     with pytest.raises(ValueError, match="give an env"):
         _ = loaded.q_table
+
+
+def test_worlds_that_state_p_are_graded_exactly():
+    for env in (gym.make("FrozenLake-v1"), DummyVecEnv([lambda: gym.make("FrozenLake-v1")])):
+        model = sb3_lecture.ValueIteration(env=env, gamma=0.99, tol=1e-10).learn(10**9)
+        grade = exact_evaluation(model, env)
+        assert grade.regret == pytest.approx(0.0, abs=1e-9) and 0.5 < grade.value < 0.6
