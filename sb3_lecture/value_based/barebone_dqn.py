@@ -374,7 +374,7 @@ class BareboneDQN(OffPolicyAlgorithm):
         n = buffer.size()
 
         def flat(stored: Array) -> Array:
-            return stored[:n].reshape(n * buffer.n_envs, *stored.shape[2:])
+            return stored[:n].reshape(n * buffer.n_envs, *stored.shape[2:]).copy()
 
         def tensors(stored: Any) -> Any:
             parts = {key: flat(part) for key, part in stored.items()} if isinstance(stored, dict) else flat(stored)
