@@ -23,7 +23,15 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule, safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_lecture.tabular.backend import BACKENDS, CompiledWorld, find_world, monitors, put_states
+from sb3_lecture.tabular.backend import (
+    BACKENDS,
+    CompiledWorld,
+    find_world,
+    monitors,
+    put_states,
+    step_in_turn,
+    step_together,
+)
 from sb3_lecture.tabular.callback_calls import NEVER, next_call, skip_calls, unknown_callbacks
 from sb3_lecture.tabular.kernels import (
     EXPLORATIONS,
@@ -314,7 +322,7 @@ class TabularAlgorithm(BaseAlgorithm):
         return Agent(
             q=self.policy.table.numpy(), visits=self.policy.visits.numpy(), rng=self.memory.random_state(),
             epsilon=self.policy.epsilon.numpy(), alpha=self._step_size(), gamma=float(self.gamma),
-            exploration=EXPLORATIONS[self.exploration], temperature=float(self.temperature), ucb_c=float(self.ucb_c),
+            exploration=(0,) * EXPLORATIONS[self.exploration], temperature=float(self.temperature), ucb_c=float(self.ucb_c),
             memory=self.memory.arrays(), options=self._options(),
         )  # fmt: skip
 
@@ -415,38 +423,31 @@ class TabularAlgorithm(BaseAlgorithm):
         act_batch, learn_batch = compile_rules(*self._rules())[1:]
         schedule, agent = self._epsilon_schedule(total_timesteps), self._agent()
         index, start = self.policy.index, int(self.action_space.start)
-        plain = type(env) is DummyVecEnv  # hands out the actions one by one: Python's integers make faster dictionary keys
-        state = index(self._last_obs)
-        action, truncated, no_truncation = np.zeros(n, np.int64), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+        step = step_in_turn if type(env) is DummyVecEnv else step_together
+        state, action = index(self._last_obs), np.zeros(n, np.int64)
         while self.num_timesteps < total_timesteps:
             new_rate = self._steps_to_new_rate(total_timesteps)
             act_batch(agent, schedule, self.num_timesteps, state, action)
             actions = action + start
-            new_obs, rewards, dones, infos = env.step(actions.tolist() if plain else actions)  # type: ignore[arg-type]
-            next_state = last_state = index(new_obs)
-            terminated, truncated = dones, no_truncation
-            for i in np.flatnonzero(dones).tolist() if dones.any() else ():
-                if last_state is next_state:
-                    last_state, terminated, truncated = next_state.copy(), dones.copy(), no_truncation.copy()
-                last_state[i] = index(infos[i]["terminal_observation"])[0]
-                if infos[i].get("TimeLimit.truncated", False):
-                    truncated[i], terminated[i] = True, False
-            learn_batch(agent, state, action, rewards.astype(np.float64), last_state, terminated, truncated)
+            new_obs, rewards, terminated, truncated, final_obs, infos = step(env, actions)  # type: ignore[arg-type]
+            next_state = index(new_obs)
+            last_state = next_state if final_obs is new_obs else index(final_obs)
+            learn_batch(agent, state, action, rewards, last_state, terminated, truncated)
             self._after_kernel(agent)
             self.num_timesteps += n
-            self._last_obs, state = new_obs, next_state  # type: ignore[assignment]
+            self._last_obs, state, dones = new_obs, next_state, terminated | truncated
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             if new_rate == 1:
                 agent = agent._replace(alpha=self._step_size())
-            self._update_info_buffer(infos, dones)
+            before = self._episode_num
+            self._episode_num += int(dones.sum())
+            if self._episode_num > before:
+                self._update_info_buffer(infos, dones)
             callback.update_locals(locals())
             if not callback.on_step():
                 break
-            if dones.any():
-                before = self._episode_num
-                self._episode_num += int(dones.sum())
-                if log_interval is not None and self._episode_num // log_interval > before // log_interval:
-                    self.dump_logs()
+            if log_interval is not None and self._episode_num // log_interval > before // log_interval:
+                self.dump_logs()
 
     def dump_logs(self) -> None:
         """Write the averages of the last episodes, as SB3's learners do."""

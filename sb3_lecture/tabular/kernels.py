@@ -12,7 +12,7 @@ Three decisions about numba, all measured:
 
 - Rules are closed over, not passed as arguments: numba's disk cache keys on a closure's contents, and a rule is a plain
   module-level function that pickles by its name (one defined inside another would miss the cache every time). A fingerprint
-  of the rules' source is closed over as well, so an edited rule recompiles.
+  of the rules and all that they call is closed over as well, because numba looks at the loop's own file only.
 - ``_nrt=False``: the loops never allocate, so arrays need no reference counts. With counts the loop is five times slower.
 - ``forceinline``: an agent is a tuple of about ten arrays; handing it to a function that is not inlined copies all of them.
 """
@@ -49,8 +49,9 @@ class Agent(NamedTuple):
     """All that a rule reads and writes. Arrays are views: what a rule writes is in the model at once.
 
     ``q`` float64 [S, A] (prediction: values [S, 1]), ``visits`` int64 like q, ``rng`` uint64 [2], ``epsilon`` float64 [1],
-    ``alpha`` the step size (negative: 1/N), ``exploration`` a value of EXPLORATIONS, ``memory`` the
-    algorithm's own arrays, ``options`` its own numbers (two named tuples).
+    ``alpha`` the step size (negative: 1/N), ``exploration`` as many zeros as EXPLORATIONS says (the compiler knows a
+    tuple's length, so it leaves out the other ways to explore), ``memory`` the algorithm's own arrays, ``options`` its own
+    numbers (two named tuples).
     """
 
     q: np.ndarray
@@ -59,7 +60,7 @@ class Agent(NamedTuple):
     epsilon: np.ndarray
     alpha: float
     gamma: float
-    exploration: int
+    exploration: tuple[int, ...]
     temperature: float
     ucb_c: float
     memory: Any
@@ -242,12 +243,12 @@ def ucb_action(q: np.ndarray, visits: np.ndarray, s: int, c: float, rng: np.ndar
 @rule
 def choose(agent: Agent, i: int, s: int) -> int:
     """An action of the behaviour policy in state s: ε-greedy, softmax or UCB. One random number serves ε's coin and action."""
-    if agent.exploration == EPSILON_GREEDY:
+    if len(agent.exploration) == EPSILON_GREEDY:
         u, n = uniform(agent.rng, AGENT_STREAM), agent.q.shape[1]
         if u < agent.epsilon[0]:
             return min(int(u / agent.epsilon[0] * n), n - 1)
         return greedy(agent.q, s, agent.rng)
-    if agent.exploration == SOFTMAX:
+    if len(agent.exploration) == SOFTMAX:
         return softmax_action(agent.q, s, agent.temperature, uniform(agent.rng, AGENT_STREAM))
     return ucb_action(agent.q, agent.visits, s, agent.ucb_c, agent.rng)
 
@@ -256,12 +257,12 @@ def choose(agent: Agent, i: int, s: int) -> int:
 def probability(agent: Agent, s: int, a: int) -> float:
     """b(a | s), the probability with which ``choose`` takes action a; tied actions share evenly."""
     n = agent.q.shape[1]
-    if agent.exploration == SOFTMAX:
+    if len(agent.exploration) == SOFTMAX:
         return softmax_weight(agent, s, a) / softmax_total(agent, s)
     best, ties, mine = -np.inf, 0, 0.0
     for b in range(n):
         score = agent.q[s, b]
-        if agent.exploration == UCB:
+        if len(agent.exploration) == UCB:
             score = ucb_score(agent.q, agent.visits, s, b, agent.ucb_c)
         if score > best:
             best, ties = score, 0
@@ -269,7 +270,7 @@ def probability(agent: Agent, s: int, a: int) -> float:
             ties += 1
         if b == a:
             mine = score
-    epsilon = agent.epsilon[0] if agent.exploration == EPSILON_GREEDY else 0.0
+    epsilon = agent.epsilon[0] if len(agent.exploration) == EPSILON_GREEDY else 0.0
     return epsilon / n + ((1.0 - epsilon) / ties if mine == best else 0.0)
 
 
@@ -309,38 +310,41 @@ def epsilon_at(schedule: EpsilonSchedule, t: int) -> float:
 
 
 @rule
-def world_step(agent: Agent, world: World, walk: Walk, i: int, s: int, a: int) -> tuple[float, int, bool, bool]:
-    """Env i takes action a in state s; returns r, s', terminated, truncated."""
+def world_step(
+    agent: Agent, world: World, s: int, a: int, elapsed: int, total: float
+) -> tuple[float, int, bool, bool, int, float]:
+    """Action a in state s; returns r, s', terminated, truncated, and the episode's steps and return with this step."""
     j = s * world.n_actions + a  # with one outcome a row, entries and rows are the same
     if not world.certain:
         j = int(sample_outcome(world.row_ptr, world.prob, j, uniform(agent.rng, WORLD_STREAM)))
-    walk.elapsed[i] += 1
-    walk.total[i] += world.reward[j]
-    terminated = world.terminated[j]
-    truncated = walk.elapsed[i] >= world.max_steps and not terminated
-    return world.reward[j], int(world.next_state[j]), terminated, truncated
+    r, terminated = world.reward[j], world.terminated[j]
+    truncated = elapsed + 1 >= world.max_steps and not terminated
+    return r, int(world.next_state[j]), terminated, truncated, elapsed + 1, total + r
 
 
 @rule
 def settle(
-    agent: Agent, world: World, walk: Walk, i: int, a: int, r: float, s2: int, terminated: bool, truncated: bool, look: bool
-) -> int:
-    """Env i after its step: note an episode that has ended, start a new one, and return the state in which to act next.
+    agent: Agent, world: World, walk: Walk, i: int, a: int, r: float, s2: int, terminated: bool, truncated: bool,
+    elapsed: int, total: float, look: bool,
+) -> tuple[int, int, float]:  # fmt: skip
+    """Env i after its step: note an episode that has ended and start a new one.
 
-    ``look``: a callback may look at this transition, so it must be written down.
+    :param elapsed: steps of the episode
+    :param total: its return
+    :param look: a callback may look at this transition, so it must be written down
+    :return: the state in which to act next, and the steps and the return of the episode that goes on there
     """
     if look or terminated or truncated:
         walk.action[i], walk.reward[i], walk.last_state[i] = a, r, s2
         walk.terminated[i], walk.truncated[i] = terminated, truncated
     if terminated or truncated:
         k = walk.ended[0] % walk.score.shape[0]
-        walk.score[k], walk.length[k], walk.who[k] = walk.total[i], walk.elapsed[i], i
+        walk.score[k], walk.length[k], walk.who[k] = total, elapsed, i
         walk.ended[0] += 1
-        walk.total[i], walk.elapsed[i] = 0.0, 0
-        s2 = int(world.start_state[0])
+        s2, elapsed, total = int(world.start_state[0]), 0, 0.0
         if world.start_state.shape[0] > 1:
             s2 = int(sample_start(world.start_state, world.start_cdf, uniform(agent.rng, WORLD_STREAM)))
-    return s2
+    return s2, elapsed, total
 
 
 # ---- the loops
@@ -355,15 +359,26 @@ class Loops(NamedTuple):
 
 
 def fingerprint(*functions: Callable[..., Any]) -> str:
-    """A hash of the files the functions stand in (of their byte code, where there is no file)."""
-    digest = hashlib.sha256()
-    for function in functions:
-        path = inspect.getsourcefile(function)
+    """A hash of functions and all that they call: the files they stand in (byte code where there is none), and constants."""
+    digest, waiting, seen = hashlib.sha256(), list(functions), set()
+    while waiting:
+        function = waiting.pop()
+        path = str(inspect.getsourcefile(function))
         try:
-            with open(str(path), "rb") as file:
-                digest.update(file.read())
+            with open(path, "rb") as file:
+                source = path, file.read()
         except OSError:
-            digest.update(function.__code__.co_code + repr(function.__code__.co_consts).encode())
+            source = path, function.__code__.co_code + repr(function.__code__.co_consts).encode()
+        if source not in seen:
+            digest.update(source[1])
+        seen |= {source, function}
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            value = getattr(value, "py_func", value)  # numba's dispatchers
+            if inspect.isfunction(value) and value not in seen:
+                waiting.append(value)
+            elif isinstance(value, (int, float, str)):
+                digest.update(f"{name}={value}".encode())
     return digest.hexdigest()
 
 
@@ -374,7 +389,7 @@ def compile_rules(act: Callable[..., int], update: Callable[..., None]) -> Loops
     :param act: rule ``(agent, i, s) -> a``
     :param update: rule ``(agent, i, s, a, r, s2, terminated, truncated)``
     """
-    source = fingerprint(act, update, TabularMDP)  # closed over below only to become part of the cache's key
+    source = fingerprint(act, update, world_step, settle)  # closed over below only to become part of the cache's key
 
     @compiled
     def run(agent, world, walk, schedule, t, n_steps, max_episodes):  # type: ignore[no-untyped-def]
@@ -384,19 +399,21 @@ def compile_rules(act: Callable[..., int], update: Callable[..., None]) -> Loops
         """
         source  # noqa: B018
         n = walk.state.shape[0]
-        s = walk.state[0]
         falling = np.int64(np.ceil((schedule.horizon - t) / n)) + 1  # steps from here on which epsilon changes
         step = 0
-        if n == 1:  # the state of the only env stays in a register
+        if n == 1:  # what the only env is at stays in registers
+            s, elapsed, total = walk.state[0], walk.elapsed[0], walk.total[0]
             while step < n_steps and walk.ended[0] < max_episodes:
                 if step < falling:
                     agent.epsilon[0] = epsilon_at(schedule, t + step)
                 step += 1
                 a = act(agent, 0, s)
-                r, s2, terminated, truncated = world_step(agent, world, walk, 0, s, a)
+                r, s2, terminated, truncated, elapsed, total = world_step(agent, world, s, a, elapsed, total)
                 update(agent, 0, s, a, r, s2, terminated, truncated)
-                s = settle(agent, world, walk, 0, a, r, s2, terminated, truncated, step == n_steps)
-            walk.state[0] = s
+                s, elapsed, total = settle(
+                    agent, world, walk, 0, a, r, s2, terminated, truncated, elapsed, total, step == n_steps
+                )
+            walk.state[0], walk.elapsed[0], walk.total[0] = s, elapsed, total
             return step
         while step < n_steps and walk.ended[0] < max_episodes:
             if step < falling:
@@ -404,10 +421,11 @@ def compile_rules(act: Callable[..., int], update: Callable[..., None]) -> Loops
             for i in range(n):
                 walk.action[i] = act(agent, i, walk.state[i])
             for i in range(n):
-                s, a = walk.state[i], walk.action[i]
-                r, s2, terminated, truncated = world_step(agent, world, walk, i, s, a)
+                s, a, elapsed, total = walk.state[i], walk.action[i], walk.elapsed[i], walk.total[i]
+                r, s2, terminated, truncated, elapsed, total = world_step(agent, world, s, a, elapsed, total)
                 update(agent, i, s, a, r, s2, terminated, truncated)
-                walk.state[i] = settle(agent, world, walk, i, a, r, s2, terminated, truncated, True)
+                s, elapsed, total = settle(agent, world, walk, i, a, r, s2, terminated, truncated, elapsed, total, True)
+                walk.state[i], walk.elapsed[i], walk.total[i] = s, elapsed, total
             step += 1
         return step
 

@@ -8,7 +8,6 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_lecture.common.mdp_solvers import softmax_policy
-from sb3_lecture.tabular.kernels import EXPLORATIONS
 
 
 class StateIndex:
@@ -106,10 +105,10 @@ class TabularPolicy(BasePolicy):
     def _behaviour(self, states: np.ndarray) -> np.ndarray:
         """b(a | s), float64 [n, A]; the vectorised form of ``kernels.probability``."""
         q = self.table.numpy()[states]  # [n, A]
-        if EXPLORATIONS[self.exploration] == EXPLORATIONS["softmax"]:
+        if self.exploration == "softmax":
             return softmax_policy(q, self.temperature)
         epsilon = float(self.epsilon[0])
-        if EXPLORATIONS[self.exploration] == EXPLORATIONS["ucb"]:
+        if self.exploration == "ucb":
             n = self.visits.numpy()[states]
             bonus = np.sqrt(np.log(np.maximum(n.sum(axis=1, keepdims=True), 1)) / np.maximum(n, 1))
             q = np.where(n == 0, np.inf, q + self.ucb_c * bonus)

@@ -3,9 +3,11 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes
 
 import sb3_lecture_envs  # noqa: F401
-from sb3_lecture import DoubleQLearning, DynaQ, QLearning, Sarsa
+from sb3_lecture import DoubleQLearning, DynaQ, GradientBandit, MonteCarloPrediction, QLearning, Sarsa, TDPrediction
+from sb3_lecture.common.callbacks import exact_evaluation
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 
@@ -60,3 +62,79 @@ def test_planning_saves_episodes_in_the_dyna_maze(n_planning_steps, low, high):
         lengths = episodes(DynaQ("MlpPolicy", env, seed=seed, **settings).learn(12_000), "l")
         needed.append(np.argmax(lengths <= 18))  # 14 steps and what ε costs
     assert low <= np.mean(needed) <= high
+
+
+def rms_error(model, truth, first_values, at_episodes, n_runs):
+    """Mean RMS error over the states of a walk after each of ``at_episodes``, over runs that begin with ``first_values``."""
+    model.set_random_seed(0)
+    errors = []
+    for _ in range(n_runs):
+        model.policy.table.zero_()
+        model.v_table[1:-1] = first_values
+        done = 0
+        for episodes_so_far in at_episodes:
+            model.learn(10**9, callback=StopTrainingOnMaxEpisodes(episodes_so_far - done))
+            done = episodes_so_far
+            errors.append(np.sqrt(np.mean((model.v_table[1:-1] - truth) ** 2)))
+    return np.mean(errors)
+
+
+def test_td_0_learns_the_walk_faster_than_constant_alpha_monte_carlo():
+    """Example 6.2, right: five states, values begin at 1/2, 100 episodes; every TD curve ends below every MC curve."""
+    walk, truth, at = gym.make("Lecture/RandomWalk-v0", n=5, left_reward=0.0), np.arange(1, 6) / 6, (25, 50, 75, 100)
+
+    def curve(cls, alpha, **kwargs):
+        return rms_error(cls(env=walk, gamma=1.0, learning_rate=alpha, **kwargs), truth, 0.5, at, 60)
+
+    td = [curve(TDPrediction, alpha) for alpha in (0.05, 0.1, 0.15)]
+    mc = [curve(MonteCarloPrediction, alpha, visits="every") for alpha in (0.01, 0.02, 0.03, 0.04)]
+    assert max(td) < min(mc) and min(td) < 0.08, (td, mc)
+
+
+@pytest.mark.parametrize(
+    ("name", "alphas"),
+    [
+        ("n_steps", {1: (0.6, 0.8), 4: (0.3, 0.4, 0.5), 64: (0.05, 0.1)}),  # figure 7.2
+        ("lambda_", {0.0: (0.6, 0.8), 0.8: (0.2, 0.3, 0.4), 1.0: (0.01, 0.02)}),  # figure 12.6, left
+    ],
+)
+def test_the_best_prediction_lies_between_one_step_and_monte_carlo(name, alphas):
+    """RMS error over 19 states and the first ten episodes, at the best α of each n or λ."""
+    walk, truth = gym.make("Lecture/RandomWalk-v0"), np.arange(-9, 10) / 10
+
+    def error(x, alpha):
+        return rms_error(TDPrediction(env=walk, gamma=1.0, learning_rate=alpha, **{name: x}), truth, 0.0, range(1, 11), 25)
+
+    best = {x: min(error(x, alpha) for alpha in some) for x, some in alphas.items()}
+    least, between, most = best.values()
+    assert between < 0.93 * least and between < 0.8 * most, best
+    assert 0.2 < between < 0.33
+
+
+def test_a_baseline_helps_the_gradient_bandit():
+    """Figure 2.5: rewards near 4; share of optimal pulls in the last 200 of 1,000, over 100 bandits."""
+    share = {}
+    for baseline in (True, False):
+        for alpha in (0.1, 0.4):
+            pulls = []
+            for task in range(100):
+                env = gym.make("Lecture/Bandit-v0", task=task, mean=4.0)
+                best = env.unwrapped.mdp.expected_reward.argmax()
+                model = GradientBandit(env=env, baseline=baseline, learning_rate=alpha, seed=task).learn(800)
+                before = model.policy.visits.numpy()[0, best]
+                model.learn(200, reset_num_timesteps=False)
+                pulls.append((model.policy.visits.numpy()[0, best] - before) / 200)
+            share[baseline, alpha] = np.mean(pulls)
+    assert 0.75 < share[True, 0.1] < 0.9 and 0.65 < share[True, 0.4] < 0.82, share
+    assert share[False, 0.1] < share[True, 0.1] - 0.15 and share[False, 0.4] < share[True, 0.4] - 0.2, share
+    assert share[False, 0.4] < share[False, 0.1], share
+
+
+def test_sarsa_with_a_large_step_size_takes_the_safest_way():
+    """Example 6.6: at ε = 0.1 and constant α = 0.5 the greedy path keeps to the upper edge (-17), the optimum being -13."""
+    paths = []
+    for seed in range(10):
+        settings = {"learning_rate": 0.5, "gamma": 1.0, "seed": seed, **CONSTANT}
+        model = Sarsa("MlpPolicy", "Lecture/CliffWalking-v0", **settings).learn(100_000)
+        paths.append(exact_evaluation(model).value)
+    assert np.median(paths) == -17, paths
