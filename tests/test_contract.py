@@ -27,6 +27,8 @@ SMALL = {
     "learning_starts": 30, "buffer_size": 500, "batch_size": 16, "n_steps": 16, "n_epochs": 2, "train_freq": 4,
     "gradient_steps": 1, "n_delta": 2, "n_episodes": 2, "population_size": 4, "n_simulations": 4, "n_games": 4,
 }  # fmt: skip
+#: networks as small as they go, where the policy has them
+SMALL_NETWORKS = {"net_arch": [16], "lstm_hidden_size": 8}
 #: their own learn loops go on after a callback returned False, for as long as the population plays
 DEAF = {"ars": "sb3-contrib's ARS evaluates on after a callback stopped it"}
 
@@ -48,8 +50,12 @@ def build(name, n_envs=1, seed=3, **more):
     if issubclass(cls, OffPolicyAlgorithm):
         settings.pop("n_steps", None)  # there it is the n of n-step returns
     env = make_vec_env(env_id, n_envs=n_envs, seed=seed, env_kwargs=env_kwargs)
-    device = {"device": "cpu"} if "device" in known else {}
-    return cls(entry.get("policy", "MlpPolicy"), env, seed=seed, **device, **settings, **more)
+    settings |= {"device": "cpu"} if "device" in known else {}
+    policy = entry.get("policy", "MlpPolicy")
+    taken = inspect.signature(cls.policy_aliases[policy]).parameters
+    networks = {key: value for key, value in SMALL_NETWORKS.items() if key in taken}
+    settings |= {"policy_kwargs": networks} if networks else {}
+    return cls(policy, env, seed=seed, **settings, **more)
 
 
 def parameters(model):
