@@ -63,7 +63,8 @@ def _inside(env: gym.Env, read_p: bool) -> CompiledWorld:
     mdp = getattr(env, "mdp", None)
     if read_p and mdp is None and hasattr(env, "P"):
         mdp = TabularMDP.from_gymnasium(env)
-    return CompiledWorld(mdp, max_steps, "")
+    reason = "the env carries no TabularMDP" + (" (backend='compiled' would take its P for it)" if hasattr(env, "P") else "")
+    return CompiledWorld(mdp, max_steps, "" if mdp is not None else reason)
 
 
 def same_law(a: TabularMDP, b: TabularMDP) -> bool:

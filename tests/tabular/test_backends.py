@@ -10,6 +10,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.wrappers.common import TimeLimit
 from stable_baselines3.common.callbacks import (
     BaseCallback,
     CallbackList,
@@ -28,6 +29,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import sb3_lecture
 from sb3_lecture.common.callbacks import ExactEvalCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.tabular.backend import step_in_turn, step_together
 from sb3_lecture.tabular.base import TabularAlgorithm
 from sb3_lecture.tabular.callback_calls import NEVER, NextCall, next_call
 from sb3_lecture.tabular.kernels import fingerprint
@@ -39,18 +41,23 @@ LEARNERS = [
     for name, cls in ((name, getattr(sb3_lecture, name)) for name in sb3_lecture.__all__)
     if inspect.isclass(cls) and issubclass(cls, TabularAlgorithm) and not issubclass(cls, PlanningAlgorithm)
 ]
-VARIANTS = [(cls, {}) for _, cls in LEARNERS] + [
-    (sb3_lecture.SarsaLambda, {"traces": "accumulating"}),
+VARIANTS = [
+    *((cls, {}) for _, cls in LEARNERS),
     (sb3_lecture.DynaQ, {"exploration_bonus": 0.01, "model_outcomes": 1}),
     (sb3_lecture.MonteCarloControl, {"importance_sampling": "weighted"}),
-    (sb3_lecture.MonteCarloControl, {"importance_sampling": "ordinary"}),
-    (sb3_lecture.MonteCarloControl, {"visits": "every"}),
     (sb3_lecture.TDPrediction, {"n_steps": 3}),
     (sb3_lecture.TDPrediction, {"lambda_": 0.7}),
-    (sb3_lecture.TDPrediction, {"lambda_": 0.7, "traces": "true-online"}),
-    (sb3_lecture.QLearning, {"exploration": "softmax", "temperature": 0.5}),
-    (sb3_lecture.QLearning, {"exploration": "ucb"}),
     (sb3_lecture.QLearning, {"learning_rate": "1/N"}),
+    # every pair of rules and way to explore is compiled anew, for seconds
+    pytest.param(sb3_lecture.SarsaLambda, {"traces": "accumulating"}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.QLambda, {"traces": "accumulating"}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.MonteCarloControl, {"importance_sampling": "ordinary"}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.MonteCarloControl, {"visits": "every"}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.TDPrediction, {"lambda_": 0.7, "traces": "true-online"}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.TDPrediction, {"lambda_": 0.7, "offline": True}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.QLearning, {"exploration": "softmax", "temperature": 0.5}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.QLearning, {"exploration": "ucb"}, marks=pytest.mark.slow),
+    pytest.param(sb3_lecture.Sarsa, {"exploration": "softmax"}, marks=pytest.mark.slow),
 ]
 
 
@@ -96,6 +103,50 @@ def test_auto_backend_says_why():
     with pytest.raises(ValueError, match="Shift may change what the env does"):
         _ = sb3_lecture.QLearning(env=Shift(gym.make(WORLD)), backend="compiled").active_backend
     assert sb3_lecture.QLearning(env="CliffWalking-v1", backend="compiled").active_backend == "compiled"
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (WORLD, "QLearning runs compiled: the env carries its law"),
+        ("CliffWalking-v1", "QLearning runs env: the env carries no TabularMDP"),
+        (gym.wrappers.RecordEpisodeStatistics(gym.make(WORLD)), "the wrapper RecordEpisodeStatistics may change"),
+    ],
+    ids=["law", "no law", "wrapper"],
+)
+def test_the_log_says_which_loop_runs_and_why(tmp_path, env, words):
+    model = sb3_lecture.QLearning(env=env)
+    model.set_logger(configure(str(tmp_path), ["log"]))
+    model.learn(1)
+    model.logger.close()
+    assert words in (tmp_path / "log.txt").read_text()
+
+
+def test_training_scripts_run_compiled(monkeypatch):
+    """rl_zoo3 puts a class of its own in place of gymnasium.wrappers.TimeLimit."""
+
+    class Patched(TimeLimit):
+        pass
+
+    monkeypatch.setattr(gym.wrappers, "TimeLimit", Patched)
+    assert sb3_lecture.QLearning(env=WORLD).active_backend == "compiled"
+    assert sb3_lecture.QLearning(env=Patched(gym.make("Lecture/Maze-v0").unwrapped, 9)).active_backend == "compiled"
+
+
+def test_a_plain_vec_env_is_stepped_as_its_own_step_would():
+    actions = np.random.default_rng(0).integers(4, size=(300, 2))
+    cut = {"wrapper_class": TimeLimit, "wrapper_kwargs": {"max_episode_steps": 7}}
+    ours, theirs = (make_vec_env("CliffWalking-v1", 2, seed=0, **cut) for _ in range(2))
+    for env in (ours, theirs):
+        env.reset()
+    for action in actions:
+        one, other = step_in_turn(ours, action), step_together(theirs, action)
+        for mine, its in zip(one[:5], other[:5], strict=True):
+            np.testing.assert_array_equal(mine, its)
+            assert np.asarray(mine).dtype == np.asarray(its).dtype
+        for mine, its in zip(one.infos, other.infos, strict=True):
+            assert {**mine, "episode": None} == {**its, "episode": None}
+            assert ("episode" in mine) == ("episode" in its)
 
 
 def test_compiled_statistics_reach_logger_and_monitor_file(tmp_path):
