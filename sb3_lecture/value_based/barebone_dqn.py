@@ -39,7 +39,7 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy, QNetwork
 from torch.nn import functional as F
 
-from sb3_lecture.value_based.plain_net import Layers, clip_gradients, evaluate_layers, linear_layers
+from sb3_lecture.value_based.plain_net import Layers, clip_gradients, evaluate_layers, linear_layers, without_denormals
 
 __all__ = ["BareboneDQN"]
 
@@ -279,6 +279,7 @@ class BareboneDQN(OffPolicyAlgorithm):
 
     # ------------------------------------------------------------------ learning
 
+    @without_denormals()
     def train(self, gradient_steps: int, batch_size: int = 32) -> None:
         """Descend the squared Bellman error.
 

@@ -10,7 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture import BareboneDQN
-from sb3_lecture.value_based.plain_net import clip_gradients
+from sb3_lecture.value_based.plain_net import clip_gradients, without_denormals
 
 GAMMA = 0.5
 # q(s, ·) of the online network and of the target network, three states, two actions
@@ -144,19 +144,34 @@ def test_normalised_environments_are_learned_from():
         assert observations.abs().max() <= 10.0 and not th.allclose(rewards, th.ones_like(rewards))
 
 
-def test_acting_through_numpy_is_the_network_itself():
-    model = BareboneDQN("MlpPolicy", make_vec_env("CartPole-v1", 2, seed=0), learning_rate=0.01, seed=0, device="cpu").learn(
-        50
-    )
-    assert model._layers is not None
+def test_numpy_evaluates_the_networks_themselves():
+    env = make_vec_env("CartPole-v1", 2, seed=0)
+    settings = {"replay": True, "target_network": True, "target_update_interval": 20, "learning_rate": 0.01, "device": "cpu"}
+    model = BareboneDQN("MlpPolicy", env, seed=0, **settings).learn(50)
+    assert model._layers is not None and model._target_layers is not None
     observations = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
-    with th.no_grad():  # after training: the views follow the optimizer
-        assert_allclose(model._q_values(observations), model.q_net(th.as_tensor(observations)).numpy(), atol=1e-5)
-    model.set_parameters(BareboneDQN("MlpPolicy", model.env, seed=1, device="cpu").get_parameters())  # and loading
-    with th.no_grad():
-        assert_allclose(model._q_values(observations), model.q_net(th.as_tensor(observations)).numpy(), atol=1e-5)
-    tanh = BareboneDQN("MlpPolicy", model.env, policy_kwargs={"activation_fn": th.nn.Tanh}, seed=0, device="cpu").learn(10)
+
+    def same():
+        with th.no_grad():
+            assert_allclose(model._q_values(observations), model.q_net(th.as_tensor(observations)).numpy(), atol=1e-5)
+            for *_, next_observations, next_q in model._minibatches(3, 16):
+                th.testing.assert_close(next_q, model.q_net_target(next_observations), atol=1e-5, rtol=1e-4)
+
+    same()  # after training: the views follow the optimizer and the copies into the target network
+    assert not np.allclose(model._layers[0][0], model._target_layers[0][0])
+    model.set_parameters(BareboneDQN("MlpPolicy", env, seed=1, **settings).get_parameters())
+    same()  # and loading
+    tanh = BareboneDQN("MlpPolicy", env, policy_kwargs={"activation_fn": th.nn.Tanh}, seed=0, device="cpu").learn(10)
     assert tanh._layers is None
+
+
+def test_denormal_numbers_are_zero_in_training_alone():
+    tiny = th.tensor([1e-39])
+    with without_denormals():
+        assert (tiny * 1.0).item() == 0.0
+    assert (tiny * 1.0).item() > 0.0
+    BareboneDQN("MlpPolicy", "CartPole-v1", seed=0, device="cpu").learn(2)
+    assert (tiny * 1.0).item() > 0.0
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 1e3])
