@@ -22,8 +22,8 @@ from sb3_lecture_envs.mdp import TabularMDP
 #: relaxations that keep infinities and NaN what they are
 _FASTMATH = {"reassoc", "contract", "nsz"}
 
-#: plain sweeps that shrink the span by less than this factor a sweep give way to Gauss-Seidel
-_SLOW_MIXING = 0.8
+#: plain sweeps that shrink the span by less than this factor a sweep, on average over a few, give way to Gauss-Seidel
+_SLOW_MIXING, _FEW_SWEEPS = 0.8, 4
 
 
 @numba.njit(cache=True, fastmath=_FASTMATH)
@@ -248,16 +248,18 @@ class Sweeper:
             self.v[self.endless] += self.horizon * max(0.0, d.min())
 
     def evaluate(self, target: float, max_sweeps: int) -> tuple[float, float]:
-        """Plain sweeps until the span of the change is at most ``target``; returns it, and its last factor a sweep."""
-        span, rate = np.inf, 0.0
-        for sweep in range(max_sweeps):
+        """Plain sweeps until the span of the change is at most ``target``; returns it, and its mean factor a sweep of late."""
+        spans: list[float] = []
+        rate = 0.0  # one sweep alone says little: the extremes of a random world jump
+        for _ in range(max_sweeps):
             low, high = _plain_sweep(self.fan, self.order, *self.chain, self.v, self.new_v)
             self.v, self.new_v = self.new_v, self.v
-            rate = (high - low) / span if span > 0.0 else 0.0
-            span = high - low
-            if span <= target or (sweep >= 4 and rate > _SLOW_MIXING):
+            spans.append(high - low)
+            if len(spans) > _FEW_SWEEPS and spans[-1 - _FEW_SWEEPS] > 0.0:
+                rate = (spans[-1] / spans[-1 - _FEW_SWEEPS]) ** (1 / _FEW_SWEEPS)
+            if spans[-1] <= target or rate > _SLOW_MIXING:
                 break
-        return span, rate
+        return spans[-1], rate
 
     def sweep_in_place(self, backward: bool) -> float:
         """One Gauss-Seidel sweep of policy evaluation, in ``order`` or against it; returns the largest change."""
