@@ -335,7 +335,7 @@ def _write_config(options: Options, verdict: Verdict, study: Study) -> None:
     )
     if winner is None or not verdict.better:
         beside = "" if winner is None else f"; its best, trial {winner.number}, {winner.mean}"
-        source = f"{how}. None distinguishably better than these values: {verdict.present_mean} on {n} fresh seeds (95 % CI){beside}"
+        source = f"{how}. None distinguishably better than these: {verdict.present_mean} on {n} fresh seeds (95 % CI){beside}"
         write_entry(path, settings.env_id, {}, source, based_on)
         print(f"Config:  {path} keeps its values, and says what was tried")
         return

@@ -22,7 +22,9 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -193,11 +195,12 @@ def _why_void(trials: list[FrozenTrial], number: int, n_trials: int) -> str | No
     return None if twin is None else f"trial {twin} repeats trial {original} already"
 
 
+@cache
 def _machine() -> str:
     """Name this machine, and who sees its process numbers: a container has its own."""
     parts = [platform.node()]
     with contextlib.suppress(OSError):  # Linux only
-        parts += [open("/proc/sys/kernel/random/boot_id", encoding="ascii").read().strip(), os.readlink("/proc/self/ns/pid")]
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
     return " ".join(parts)
 
 
@@ -334,9 +337,9 @@ def run_workers(
             wait([worker.sentinel for worker in workers], timeout=POLL_SECONDS)
             show(study)
             now = tally(study)
-            done = now.total() - now["running"] - now["waiting"]
-            if done > finished:
-                deaths, finished = 0, done
+            ended = now["complete"] + now["pruned"] + now["diverged"] + now["failed"]
+            if ended > finished:
+                deaths, finished = 0, ended
             for worker in [worker for worker in workers if not worker.is_alive()]:
                 workers.remove(worker)
                 if worker.exitcode != 0:
