@@ -16,7 +16,9 @@ before the next generation. An episode cut off by a time limit counts with the r
 episode as the environment ends it, there is no value to bootstrap with.
 
 Randomness: the noise of generation g is drawn from a generator seeded by (seed, g), and so is the environments' reset before
-it when a seed is given. So the search's state is a handful of arrays, and a run that is killed, loaded and continued
+it when a seed is given. With ``common_random_numbers`` the k-th episode of every candidate is reset with the k-th seed of the
+generation: scores are compared, and the variance of a difference falls where both sides meet the same chance. So the
+search's state is a handful of arrays, and a run that is killed, loaded and continued
 (``learn(..., reset_num_timesteps=False)``) replays the generation it was in and goes on as if nothing had happened.
 """
 
@@ -33,9 +35,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture.evolutionary.policies import Array, EvolutionLinearPolicy, EvolutionPolicy, NetworkStack
-from sb3_lecture.evolutionary.population_env import NextStepVecEnv, make_population_env
+from sb3_lecture.evolutionary.population_env import NextStepVecEnv, check_one_by_one, make_population_env
 
 __all__ = ["PopulationAlgorithm"]
 
@@ -49,6 +52,8 @@ class PopulationAlgorithm(BaseAlgorithm):
     :param env: environment; an id gets one environment a candidate; None only when loading
     :param population_size: candidates a generation P
     :param n_eval_episodes: episodes a candidate plays; its fitness is their mean return (default 1)
+    :param common_random_numbers: start the k-th episode of every candidate of a generation from the same seed: candidates
+        then differ by what they do, not by where they began (default False)
     :param normalize_observations: standardise observations by the mean and variance of all that earlier generations saw,
         the same for the whole population, clipped at 5 deviations (default False)
     :param stats_window_size: episodes in the logged means (default 100)
@@ -73,6 +78,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         env: GymEnv | str | None,
         population_size: int,
         n_eval_episodes: int = 1,
+        common_random_numbers: bool = False,
         normalize_observations: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -91,7 +97,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             )
         super().__init__(
             policy,  # type: ignore[arg-type]
-            make_population_env(env, population_size) if isinstance(env, str) else env,
+            make_population_env(env, population_size, one_by_one=common_random_numbers) if isinstance(env, str) else env,
             learning_rate=0.0,  # only evolution strategies have one
             policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
@@ -104,10 +110,12 @@ class PopulationAlgorithm(BaseAlgorithm):
         )
         self.population_size = population_size
         self.n_eval_episodes = n_eval_episodes
+        self.common_random_numbers = common_random_numbers
         self.normalize_observations = normalize_observations
         self.generation = 0
         self._seen = np.zeros(0)  # sums of this generation's observations and of their squares, [2, features]
         self._n_seen = 0
+        self._starts = np.random.default_rng(0)  # of this generation's common starts
         self._search_seed = int(np.random.randint(2**31)) if seed is None else seed
 
     def _setup_model(self) -> None:
@@ -129,6 +137,11 @@ class PopulationAlgorithm(BaseAlgorithm):
     def _rng(self) -> np.random.Generator:
         """The generator of this generation's noise."""
         return np.random.default_rng([self._search_seed, self.generation])
+
+    def _reset_one(self, env: VecEnv, i: int, seed: int) -> Any:
+        """Begin an episode of environment i from a seed; return its first observation as the policy sees it."""
+        observation, _ = env.env_method("reset", seed=seed, indices=[i])[0]
+        return observation if self._vec_normalize_env is None else self._vec_normalize_env.normalize_obs(observation)
 
     def learn(
         self: SelfPopulationAlgorithm,
@@ -170,6 +183,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         candidates = self._ask(rng)
         self._seen = np.zeros((2, self.policy.features_dim))
         self._n_seen = 0
+        self._starts = np.random.default_rng([self._search_seed, self.generation, 1])
         if self.seed is not None and self.env is not None:
             self.env.seed(int(rng.integers(2**31)))
         fitness = self.play(candidates, self.n_eval_episodes, callback)
@@ -202,6 +216,9 @@ class PopulationAlgorithm(BaseAlgorithm):
         env = self.env
         if env is None:
             raise ValueError("There is no environment to play in; give one to the constructor, to load() or to set_env()")
+        if self.common_random_numbers:
+            check_one_by_one(env)
+        seeds = self._starts.integers(2**31, size=n_episodes).tolist()  # [n_episodes], of the common starts
         resets_late = isinstance(env.unwrapped, NextStepVecEnv)
         n_envs, n_candidates, n_jobs = env.num_envs, len(candidates), len(candidates) * n_episodes
         job = np.arange(n_envs)  # [n_envs], the episode that each env plays; number j belongs to candidate j % C
@@ -210,6 +227,9 @@ class PopulationAlgorithm(BaseAlgorithm):
         networks = NetworkStack(self.policy, candidates[job % n_candidates])
         returns = np.zeros(n_jobs)
         self._last_obs = env.reset()  # type: ignore[assignment]
+        if self.common_random_numbers:
+            for i in np.flatnonzero(playing).tolist():
+                self._last_obs[i] = self._reset_one(env, i, seeds[job[i] // n_candidates])  # type: ignore[index]
         running_return = np.zeros(n_envs)
         resetting = np.zeros(n_envs, dtype=bool)  # [n_envs], is this step only the reset of the next episode?
         while playing.any():
@@ -240,6 +260,8 @@ class PopulationAlgorithm(BaseAlgorithm):
                     if playing[i]:
                         job[i] = next_job
                         networks.replace(i, candidates[next_job % n_candidates])
+                        if self.common_random_numbers:
+                            new_obs[i] = self._reset_one(env, i, seeds[next_job // n_candidates])  # type: ignore[index]
                         next_job += 1
                 self._episode_num += len(ended)
                 running_return[ended] = 0.0
@@ -247,7 +269,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         return returns.reshape(n_episodes, n_candidates).mean(axis=0)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_seen", "_n_seen"]
+        return [*super()._excluded_save_params(), "_seen", "_n_seen", "_starts"]
 
     def dump_logs(self) -> None:
         """Write the log of the last generation."""

@@ -8,12 +8,12 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecCheckNan, VecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_lecture.common.vec_env import GymnasiumVecEnv
 
-__all__ = ["NextStepVecEnv", "make_population_env"]
+__all__ = ["NextStepVecEnv", "check_one_by_one", "make_population_env"]
 
 
 class NextStepVecEnv(GymnasiumVecEnv):
@@ -79,17 +79,40 @@ class NextStepVecEnv(GymnasiumVecEnv):
         return observations, rewards.astype(np.float32), dones, infos
 
 
-def make_population_env(env_id: str, n_envs: int, env_kwargs: dict[str, Any] | None = None) -> VecEnv:
+def make_population_env(
+    env_id: str, n_envs: int, env_kwargs: dict[str, Any] | None = None, one_by_one: bool = False
+) -> VecEnv:
     """Build the environments of a population: the id's own vector env where it has one, otherwise SB3's DummyVecEnv.
 
     :param env_id: id of a registered environment
     :param n_envs: how many, one for each candidate
     :param env_kwargs: keyword arguments of the environment
+    :param one_by_one: DummyVecEnv in any case, whose environments can be reset one by one (default False)
     """
     spec = gym.spec(env_id)
-    if spec.vector_entry_point is None:
+    if spec.vector_entry_point is None or one_by_one:
         return make_vec_env(env_id, n_envs=n_envs, env_kwargs=env_kwargs)
     venv = gym.make_vec(spec, num_envs=n_envs, vectorization_mode="vector_entry_point", **(env_kwargs or {}))
     if venv.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
         return GymnasiumVecEnv(venv)
     return NextStepVecEnv(venv)
+
+
+def check_one_by_one(env: VecEnv) -> None:
+    """Check that one environment can be reset alone, and that its observation is then the policy's.
+
+    :param env: the population's environments
+    :raises ValueError: if they are reset together, or a wrapper changes or gathers observations
+    """
+    while isinstance(env, VecEnvWrapper):
+        if not isinstance(env, (VecNormalize, VecMonitor, VecCheckNan)):
+            raise ValueError(
+                f"common_random_numbers resets one environment at a time, which {type(env).__name__} does not see; wrap the "
+                "environments themselves instead"
+            )
+        env = env.venv
+    if isinstance(env, GymnasiumVecEnv):
+        raise ValueError(
+            "common_random_numbers needs environments that are reset one by one, not a vector env; "
+            "use stable_baselines3.common.env_util.make_vec_env"
+        )

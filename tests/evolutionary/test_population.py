@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture.evolutionary.cma_es import CMAES
@@ -168,18 +168,82 @@ def test_evaluate_policy_is_right_on_late_resetting_envs():
     assert rewards == lengths  # of the infos, which leave the reset's step out
 
 
+class PaysItsStart(gym.Env):
+    """An episode of two steps that pays where it began, whatever is done."""
+
+    observation_space = BOX
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.start, self.over = self.np_random.uniform(-2.0, 3.0, size=3).astype(np.float32), False
+        return self.start, {}
+
+    def step(self, action):
+        self.over, over = True, self.over
+        return self.start, float(self.start.sum()), over, False, {}
+
+
+@pytest.mark.parametrize("n_envs", [1, 3, 4, 7])
+@pytest.mark.parametrize("wrapper", [lambda env: env, lambda env: VecNormalize(env, training=False), VecMonitor])
+def test_common_random_numbers_give_all_candidates_the_same_starts(n_envs, wrapper):
+    def play(common, n_episodes=3):
+        env = wrapper(DummyVecEnv([PaysItsStart] * n_envs))
+        model = EvolutionStrategies("LinearPolicy", env, population_size=4, common_random_numbers=common, seed=0)
+        candidates = np.zeros((4, model.n_params), dtype=np.float32)
+        return [model.play(candidates, n_episodes, callback_for(model)) for _ in range(2)], model
+
+    (first, second), model = play(common=True)
+    np.testing.assert_array_equal(first, np.full(4, first[0]))
+    assert (first != second).all()  # another contest, other starts
+    assert model.num_timesteps == 2 * 3 * 4  # two steps an episode; the last contest's
+    (own, _), _ = play(common=False)
+    assert len(set(own)) == 4
+
+
+def test_candidates_see_the_common_start_that_they_are_paid_for():
+    env = VecNormalize(make_vec_env(PaysItsStart, n_envs=3), training=False)
+    env.obs_rms.mean[:], env.obs_rms.var[:] = 1.0, 4.0
+    model = EvolutionStrategies("LinearPolicy", env, population_size=4, common_random_numbers=True, seed=0)
+    errors = []
+
+    class Compare(Nothing):
+        def _on_step(self):
+            variables = self.locals
+            features = variables["self"]._last_obs  # what the networks were given in this step
+            paid = env.get_original_reward()
+            errors.extend((env.unnormalize_obs(features).sum(axis=1) - paid)[variables["counted"]])
+            return True
+
+    callback = Compare()
+    callback.init_callback(model)
+    model._setup_learn(1)
+    model.play(np.zeros((4, model.n_params), dtype=np.float32), 3, callback)
+    assert len(errors) == 24
+    np.testing.assert_allclose(errors, 0.0, atol=1e-4)
+
+
+def test_common_random_numbers_name_the_envs_that_cannot_have_them():
+    native = make_population_env("CartPole-v1", 4)
+    stacked = VecFrameStack(make_vec_env("CartPole-v1", 4), 2)
+    for env, text in ((native, "one by one"), (stacked, "VecFrameStack")):
+        with pytest.raises(ValueError, match=text):
+            EvolutionStrategies("LinearPolicy", env, population_size=4, common_random_numbers=True).learn(10)
+    assert isinstance(CMAES("MlpPolicy", "CartPole-v1", common_random_numbers=True).env, DummyVecEnv)  # the id's are built to
+
+
 def test_envs_that_reset_in_another_way_are_refused():
     with pytest.raises(ValueError, match="NEXT_STEP"):
         NextStepVecEnv(gym.make_vec("Lecture/TreasureLine-v0", 2, autoreset_mode="SameStep"))
 
 
 @every_algorithm
-@pytest.mark.parametrize("n_envs", [4, 3])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(cls, n_envs, tmp_path):
+@pytest.mark.parametrize(("n_envs", "common"), [(4, False), (3, True)])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(cls, n_envs, common, tmp_path):
     def build():
         return make_vec_env("CartPole-v1", n_envs=n_envs)
 
-    settings = {"population_size": 4, "seed": 5, "normalize_observations": True}
+    settings = {"population_size": 4, "seed": 5, "normalize_observations": True, "common_random_numbers": common}
     whole = cls("MlpPolicy", build(), **settings)
 
     class SaveMidway(BaseCallback):
