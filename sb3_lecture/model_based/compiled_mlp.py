@@ -1,6 +1,6 @@
 """A small multi-layer perceptron compiled for one row at a time, where a call of torch costs more than the search around it.
 
-The weights are plain float32 arrays; ``forward_row`` is callable inside other kernels, so that a search and its network run
+The weights are one plain float32 array; ``forward_row`` is callable inside other kernels, so that a search and its network run
 in one compiled loop. Inputs that are zero (most of a board's planes, about half of what a ReLU leaves) are skipped: their
 rows of the weight matrix are never read. Batches go through numpy's matrix product.
 """
@@ -12,56 +12,97 @@ import numpy as np
 import torch as th
 from numba import njit
 
+LINE = 64  # bytes of a cache line
 ROW_BY_ROW = 4  # up to so many rows the compiled loop beats numpy's matrix product and its overhead
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
-def _layer(x, n_in, weight, bias, y, active):  # type: ignore[no-untyped-def]
-    """Write y = x W + b for the first n_in inputs, four nonzero inputs at a time; ``active`` is scratch, int32."""
-    n_out = weight.shape[1]
-    for j in range(n_out):
+#: sums may be reordered and fused, so that loops over them become vector instructions
+vectorised: Any = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, _nrt=False)  # type: ignore[call-overload]
+
+
+@vectorised
+def _hidden_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-untyped-def]
+    """Write y = f(x) W + b for the first n_in inputs, four nonzero ones at a time; f is the ReLU or the identity.
+
+    Row ``first`` holds the bias, the rows after it the matrix; ``active`` is scratch, int32 [n_in + 1].
+    """
+    width = rows.shape[1]
+    bias = rows[first]
+    for j in range(width):
         y[j] = bias[j]
     n = 0
-    for i in range(n_in):
-        active[n] = i
-        n += x[i] != 0.0
+    if rectify:
+        for i in range(n_in):
+            active[n] = first + 1 + i
+            n += x[i] > 0.0
+    else:
+        for i in range(n_in):
+            active[n] = first + 1 + i
+            n += x[i] != 0.0
     k = 0
     while k + 4 <= n:
         i0, i1, i2, i3 = active[k], active[k + 1], active[k + 2], active[k + 3]
-        x0, x1, x2, x3 = x[i0], x[i1], x[i2], x[i3]
-        w0, w1, w2, w3 = weight[i0], weight[i1], weight[i2], weight[i3]
-        for j in range(n_out):
+        w0, w1, w2, w3 = rows[i0], rows[i1], rows[i2], rows[i3]
+        x0, x1, x2, x3 = x[i0 - first - 1], x[i1 - first - 1], x[i2 - first - 1], x[i3 - first - 1]
+        for j in range(width):
             y[j] += x0 * w0[j] + x1 * w1[j] + x2 * w2[j] + x3 * w3[j]
         k += 4
     while k < n:
-        x0, w0 = x[active[k]], weight[active[k]]
-        for j in range(n_out):
+        x0, w0 = x[active[k] - first - 1], rows[active[k]]
+        for j in range(width):
             y[j] += x0 * w0[j]
         k += 1
 
 
-@njit(cache=True)
-def forward_row(x, weights, biases, tanh, buffers, active):  # type: ignore[no-untyped-def]
-    """Return the outputs of one input [n_in]: a row of ``buffers`` (float32 [2, widest]), valid until the next call."""
-    n_layers = len(weights)
-    _layer(x, x.shape[0], weights[0], biases[0], buffers[0], active)
-    for k in range(1, n_layers):
-        h = buffers[(k - 1) % 2]
-        width = weights[k].shape[0]
-        if tanh:
-            for j in range(width):
-                h[j] = np.tanh(h[j])
+@vectorised
+def _last_layer(x, n_in, rectify, rows, first, n_out, y):  # type: ignore[no-untyped-def]
+    """Write y = f(x) Wᵀ + b: few outputs, so a sum over the inputs for each; the rows hold the transposed matrix."""
+    for j in range(n_out):
+        total, w = rows[first, j], rows[first + 1 + j]
+        if rectify:
+            for i in range(n_in):
+                total += max(x[i], np.float32(0.0)) * w[i]
         else:
-            for j in range(width):
-                h[j] = max(h[j], np.float32(0.0))
-        _layer(h, width, weights[k], biases[k], buffers[k % 2], active)
-    return buffers[(n_layers - 1) % 2]
+            for i in range(n_in):
+                total += x[i] * w[i]
+        y[j] = total
+
+
+@vectorised
+def forward_row(x, rows, layers, tanh, buffers, active):  # type: ignore[no-untyped-def]
+    """Return which row of ``buffers`` (float32 [2, width]) holds the outputs of one input [n_in], until the next call.
+
+    :param rows: float32 [n_rows, width], bias and matrix of every layer (one array: tuples of arrays would be copied and
+        counted here, which takes as long as the products)
+    :param layers: int64 [n_layers, 3], each one's n_in, n_out, and the row where it begins
+    """
+    last = layers.shape[0] - 1
+    for k in range(last):
+        y = buffers[k % 2]
+        h = x if k == 0 else buffers[(k - 1) % 2]
+        _hidden_layer(h, layers[k, 0], k > 0 and not tanh, rows, layers[k, 2], y, active)
+        if tanh:
+            for j in range(layers[k, 1]):
+                y[j] = np.tanh(y[j])
+    h = x if last == 0 else buffers[(last - 1) % 2]
+    _last_layer(h, layers[last, 0], last > 0 and not tanh, rows, layers[last, 2], layers[last, 1], buffers[last % 2])
+    return last % 2
 
 
 @njit(cache=True)
-def _forward_rows(x, weights, biases, tanh, buffers, active, out):  # type: ignore[no-untyped-def]
+def _forward_rows(x, rows, layers, tanh, buffers, active, out):  # type: ignore[no-untyped-def]
     for b in range(x.shape[0]):
-        out[b] = forward_row(x[b], weights, biases, tanh, buffers, active)[: out.shape[1]]
+        y = buffers[forward_row(x[b], rows, layers, tanh, buffers, active)]
+        for j in range(out.shape[1]):
+            out[b, j] = y[j]
+
+
+def _aligned(n_rows: int, width: int) -> np.ndarray:
+    """Return float32 zeros [n_rows, ≥ width] in which every row begins at a cache line: vectors then straddle no two."""
+    width = -(-width // (LINE // 4)) * (LINE // 4)
+    room = np.zeros(4 * n_rows * width + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + 4 * n_rows * width].view(np.float32).reshape(n_rows, width)
 
 
 class CompiledMLP:
@@ -81,16 +122,33 @@ class CompiledMLP:
     ) -> None:
         if activation not in ("relu", "tanh"):
             raise ValueError(f"activation={activation!r} is not compiled. Choose 'relu' or 'tanh'.")
-        self.weights = tuple(np.array(w, np.float32, order="C") for w in weights)
-        self.biases = tuple(np.array(b, np.float32) for b in biases)
-        shapes = [w.shape for w in self.weights]
-        chained = all(w.shape[1:] == b.shape for w, b in zip(self.weights, self.biases, strict=True))
+        shapes = [np.shape(w) for w in weights]
+        chained = all(len(w) == 2 and w[1:] == np.shape(b) for w, b in zip(shapes, biases, strict=True))
         if not shapes or not chained or any(a[1] != b[0] for a, b in pairwise(shapes)):
-            raise ValueError(f"Weights of shapes {shapes} and biases {[b.shape for b in self.biases]} do not chain.")
+            raise ValueError(f"Weights of shapes {shapes} and biases {[np.shape(b) for b in biases]} do not chain.")
         self.tanh, self.squash = activation == "tanh", squash
         self.n_in, self.n_out = shapes[0][0], shapes[-1][1]
-        widest = max(max(shape) for shape in shapes)
-        self.buffers, self.active = np.zeros((2, widest), np.float32), np.zeros(widest + 1, np.int32)
+        sizes = [n_in for n_in, _ in shapes[:-1]] + [self.n_out]  # rows of the matrices, the last one transposed
+        first = np.cumsum([0, *(size + 1 for size in sizes)])
+        self.layers = np.array([(*shape, row) for shape, row in zip(shapes, first[:-1], strict=True)], np.int64)
+        widest = max(shapes[-1][0], *(n_out for _, n_out in shapes))
+        self.rows = _aligned(int(first[-1]), widest)
+        for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            self._weight(k)[:], self._bias(k)[:] = weight, bias
+        self.buffers = _aligned(2, widest)
+        self.active = np.zeros(max(self.n_in, widest) + 1, np.int32)
+
+    def _bias(self, k: int) -> np.ndarray:
+        """Return layer k's bias, a view [n_out]."""
+        _, n_out, first = self.layers[k]
+        return self.rows[first, :n_out]
+
+    def _weight(self, k: int) -> np.ndarray:
+        """Return layer k's matrix, a view [n_in, n_out]; the last one lies in memory as its transpose."""
+        n_in, n_out, first = self.layers[k]
+        if k == len(self.layers) - 1:
+            return self.rows[first + 1 : first + 1 + n_out, :n_in].T
+        return self.rows[first + 1 : first + 1 + n_in, :n_out]
 
     @classmethod
     def from_torch(cls, *modules: th.nn.Module, heads: tuple[th.nn.Linear, ...] = (), squash: bool = True) -> "CompiledMLP":
@@ -130,7 +188,7 @@ class CompiledMLP:
     @property
     def nbytes(self) -> int:
         """Bytes of the weights."""
-        return sum(w.nbytes for w in self.weights)
+        return self.rows.nbytes
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the outputs: float32 [n, …] with n_in numbers a row -> float32 [n, n_out]."""
@@ -139,13 +197,13 @@ class CompiledMLP:
             raise ValueError(f"Rows of {x.shape[1]} numbers do not fit a network with {self.n_in} inputs.")
         if len(x) <= ROW_BY_ROW:
             out = np.empty((len(x), self.n_out), np.float32)
-            _forward_rows(x, self.weights, self.biases, self.tanh, self.buffers, self.active, out)
+            _forward_rows(x, self.rows, self.layers, self.tanh, self.buffers, self.active, out)
             return out
-        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+        for k in range(len(self.layers)):
             if k:
                 x = np.tanh(x, out=x) if self.tanh else np.maximum(x, 0.0, out=x)
-            x = x @ weight
-            x += bias
+            x = x @ self._weight(k)
+            x += self._bias(k)
         return x
 
     def evaluate(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ rollout; with the last two ``grow`` runs all simulations in one call. ``descend`
 import numpy as np
 from numba import njit
 
-from sb3_lecture_envs.board.game import accepts, legal, observe, step
+from sb3_lecture_envs.board.game import draw, legal, next_bits, observe, step
 
 from .compiled_mlp import forward_row
 from .search_tree import (
@@ -32,16 +32,6 @@ from .search_tree import (
 from .simulators import BITS, OUTCOME
 
 ASK, COMPUTE, ROLL_OUT = 0, 1, 2  # how a leaf is evaluated
-TRIES = 6  # draws of a move before the legal ones are listed
-
-
-@njit(cache=True)
-def _next(z):  # type: ignore[no-untyped-def]
-    """Return 64 random bits, which are also the generator's next state (Marsaglia 2003, xorshift; never 0)."""
-    z ^= z << np.uint64(13)
-    z ^= z >> np.uint64(7)
-    z ^= z << np.uint64(17)
-    return z
 
 
 @uncounted
@@ -58,11 +48,11 @@ def _copy(states, b, node, scratch):  # type: ignore[no-untyped-def]
 
 
 @uncounted
-def _hang(visits, total, child, links, stats, row, states, scratch, b, node, action, reward, discount):  # type: ignore[no-untyped-def]
+def _hang(visits, child, links, stats, row, states, scratch, b, node, action, reward, discount):  # type: ignore[no-untyped-def]
     """Add a node for the state in ``scratch`` below an edge, beside earlier outcomes of it, and return the node."""
     leaf = row[b, USED]
     row[b, USED] += 1
-    clear_node(visits, total, child, links, stats, b, leaf, node, reward, discount)
+    clear_node(visits, child, links, stats, b, leaf, node, reward, discount)
     links[b, leaf, SIBLING] = child[b, node, action]
     child[b, node, action] = leaf
     for i in range(scratch.shape[0]):
@@ -84,12 +74,12 @@ def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-unty
 
     Returns the first row whose episode is over, or −1.
     """
-    prior, visits, total, child, links, stats, _span, _path, row = tree
+    prior, visits, _q, child, links, stats, _span, _path, row = tree
     mask = np.zeros(prior.shape[2], np.bool_)
     for b in range(roots.shape[0]):
         if not kept[b]:
             states[b, 0] = roots[b]
-            clear_node(visits, total, child, links, stats, b, 0, -1, 0.0, 1.0)
+            clear_node(visits, child, links, stats, b, 0, -1, 0.0, 1.0)
             row[b, USED] = 1
         legal(law, states[b, 0], mask)
         if not mask.any():
@@ -102,47 +92,27 @@ def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-unty
 @njit(cache=True)
 def settle(tree, logits, values):  # type: ignore[no-untyped-def]
     """Give the new leaves their evaluation, logits [B, A] and values [B], and back all rows up."""
-    prior, visits, total, _child, links, stats, span, path, row = tree
+    prior, visits, q, _child, links, stats, span, path, row = tree
     for b in range(values.shape[0]):
         if row[b, DEPTH] >= 0:
             value = np.float32(0.0)
             if row[b, FRESH] == 1:
                 set_prior(prior, b, path[b, row[b, DEPTH], 0], logits[b])
                 value = np.float32(values[b])
-            backup(visits, total, links, stats, span, path, row, b, value)
+            backup(visits, q, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)
 def rollout(law, state, discount, length, z, mask):  # type: ignore[no-untyped-def]
     """Play random legal actions from ``state``, in place.
 
-    An action is drawn from all until it is legal; after a few misses it is drawn from the list of legal ones, which gives
-    the same distribution and is slower on an open board.
-
     :return: the discounted return of the side to move there, and the generator's next state
     """
-    total, weight, n_actions = 0.0, 1.0, mask.shape[0]
+    total, weight = 0.0, 1.0
     for _ in range(length):
-        action = -1
-        for _ in range(TRIES):
-            z = _next(z)
-            action = np.int64(((z >> np.uint64(32)) * np.uint64(n_actions)) >> np.uint64(32))
-            if accepts(law, state, action):
-                break
-            action = -1
+        action, z = draw(law, state, z, mask)
         if action < 0:
-            legal(law, state, mask)
-            n = 0
-            for a in range(n_actions):
-                n += mask[a]
-            if n == 0:
-                break
-            z = _next(z)
-            k = np.int64(((z >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
-            action = 0
-            while k > 0 or not mask[action]:  # the k-th legal action, from 0
-                k -= mask[action]
-                action += 1
+            break
         reward, over = step(law, state, action)
         total += weight * reward
         if over:
@@ -163,14 +133,14 @@ def grow(  # type: ignore[no-untyped-def]
 
     :param length: most steps of a rollout
     :param flat: float32 [B, n], a view of ``observations``
-    :param network: weights, biases, tanh, squash of a CompiledMLP
+    :param network: rows, layers, tanh, squash of a CompiledMLP
     :param scratches: its buffers and active
     """
-    prior, visits, total, child, links, stats, span, path, row = tree
-    weights, biases, tanh, squash = network
+    prior, visits, q, child, links, stats, span, path, row = tree
+    weights, layers, tanh, squash = network
     buffers, active = scratches
     n_actions = prior.shape[2]
-    mask = np.zeros(n_actions, np.bool_)
+    mask, policy = np.zeros(n_actions, np.bool_), np.zeros(n_actions, np.float32)
     scratch = np.zeros(states.shape[2], states.dtype)
     for b in range(rng.shape[0]):
         row[b, DEPTH] = -1
@@ -178,7 +148,7 @@ def grow(  # type: ignore[no-untyped-def]
         while links[b, 0, SEEN] <= target:
             node, depth = 0, 0
             while True:
-                depth = follow(prior, visits, total, child, links, stats, span, path, b, node, depth, rule, stochastic)
+                depth = follow(prior, visits, q, child, links, stats, span, path, b, node, depth, rule, stochastic, policy)
                 node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
                 leaf = child[b, node, action]
                 if leaf >= 0 and not stochastic:
@@ -186,14 +156,14 @@ def grow(  # type: ignore[no-untyped-def]
                     break
                 _copy(states, b, node, scratch)
                 if stochastic:
-                    z = _next(z)
+                    z = next_bits(z)
                     scratch[BITS] = np.int64(z)
                 reward, over = step(law, scratch, action)
                 if stochastic:  # the outcome may have been met before
                     leaf = _met(links, states, b, leaf, scratch[OUTCOME])
                 if leaf < 0:
                     further = 0.0 if over else discount
-                    leaf = _hang(visits, total, child, links, stats, row, states, scratch, b, node, action, reward, further)
+                    leaf = _hang(visits, child, links, stats, row, states, scratch, b, node, action, reward, further)
                     row[b, FRESH] = 0 if over else 1
                     break
                 if over:
@@ -216,10 +186,10 @@ def grow(  # type: ignore[no-untyped-def]
             if how == ASK:
                 break
             if how == COMPUTE and row[b, FRESH] == 1:
-                y = forward_row(flat[b], weights, biases, tanh, buffers, active)
-                set_prior(prior, b, leaf, y[:n_actions])
-                value = np.float32(np.tanh(y[n_actions])) if squash else y[n_actions]
-            backup(visits, total, links, stats, span, path, row, b, value)
+                y = buffers[forward_row(flat[b], weights, layers, tanh, buffers, active)]
+                set_prior(prior, b, leaf, y)
+                value = np.tanh(y[n_actions]) if squash else y[n_actions]
+            backup(visits, q, links, stats, span, path, row, b, value)
         rng[b] = z
 
 
@@ -229,13 +199,14 @@ def descend(tree, rule, target, parents, actions, needed):  # type: ignore[no-un
 
     Writes the parent and the action of that edge, and which rows need the model (the others ended at a terminal node).
     """
-    prior, visits, total, child, links, stats, span, path, row = tree
+    prior, visits, q, child, links, stats, span, path, row = tree
+    policy = np.zeros(prior.shape[2], np.float32)
     for b in range(parents.shape[0]):
         parents[b], actions[b], needed[b] = 0, 0, False
         row[b, DEPTH] = -1
         if links[b, 0, SEEN] > target:
             continue
-        depth = follow(prior, visits, total, child, links, stats, span, path, b, 0, 0, rule, False)
+        depth = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
         node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
         leaf = child[b, node, action]
         if leaf < 0:
@@ -255,7 +226,7 @@ def gather(embeddings, nodes, out):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def attach(tree, embeddings, parents, actions, needed, found, rewards, discounts, logits, values):  # type: ignore[no-untyped-def]
     """Add what the model said of the edges of ``descend`` as nodes, and back all rows up."""
-    prior, visits, total, child, links, stats, span, path, row = tree
+    prior, visits, q, child, links, stats, span, path, row = tree
     n_actions = prior.shape[2]
     for b in range(parents.shape[0]):
         if row[b, DEPTH] < 0:
@@ -265,7 +236,7 @@ def attach(tree, embeddings, parents, actions, needed, found, rewards, discounts
         if needed[b]:
             leaf = row[b, USED]
             row[b, USED] += 1
-            clear_node(visits, total, child, links, stats, b, leaf, parents[b], rewards[b], discounts[b])
+            clear_node(visits, child, links, stats, b, leaf, parents[b], rewards[b], discounts[b])
             child[b, parents[b], actions[b]] = leaf
             path[b, row[b, DEPTH], 0] = leaf
             embeddings[b, leaf] = found[b]
@@ -275,7 +246,7 @@ def attach(tree, embeddings, parents, actions, needed, found, rewards, discounts
                 for a in range(n_actions):
                     prior[b, leaf, a] = 1.0
                 set_prior(prior, b, leaf, logits[b])
-        backup(visits, total, links, stats, span, path, row, b, value)
+        backup(visits, q, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)
@@ -285,7 +256,7 @@ def keep_subtrees(tree, states, tops, kept, places):  # type: ignore[no-untyped-
     :param tops: int32 [B]
     :param places: int32 [M], scratch: the new index of every node, −1 where it is dropped
     """
-    prior, visits, total, child, links, stats, _span, _path, row = tree
+    prior, visits, q, child, links, stats, _span, _path, row = tree
     for b in range(tops.shape[0]):
         if not kept[b]:
             continue
@@ -301,7 +272,7 @@ def keep_subtrees(tree, states, tops, kept, places):  # type: ignore[no-untyped-
             for a in range(prior.shape[2]):
                 prior[b, new, a] = prior[b, node, a]
                 visits[b, new, a] = visits[b, node, a]
-                total[b, new, a] = total[b, node, a]
+                q[b, new, a] = q[b, node, a]
                 below = child[b, node, a]
                 child[b, new, a] = places[below] if below >= 0 else -1
             links[b, new, PARENT] = places[links[b, node, PARENT]] if node != top else -1

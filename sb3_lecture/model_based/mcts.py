@@ -40,6 +40,7 @@ from .search_tree import (
     USED,
     Rule,
     Tree,
+    exploration_table,
     halving_schedule,
     improved_policy,
     new_tree,
@@ -53,7 +54,7 @@ logger = logging.getLogger(__name__)
 FEW_ROWS = 8  # a network that must be called costs more than the compiled one up to so many rows, whatever its size
 CACHED_BYTES = 1 << 20  # weights that stay in a core's cache: the compiled network then serves any number of rows
 
-NO_NETWORK = CompiledMLP([np.zeros((1, 1))] * 3, [np.zeros(1)] * 3)  # fills the kernel's arguments where there is none
+NO_NETWORK = CompiledMLP([np.zeros((1, 1))], [np.zeros(1)])  # fills the kernel's arguments where there is none
 
 
 class SearchResult(NamedTuple):
@@ -156,6 +157,8 @@ class MCTS:
         self.max_considered = min(max_considered_actions, self.n_actions)
         turn = halving_schedule(self.n_simulations, self.max_considered) if self.kind == GUMBEL else np.zeros((1, 1), np.int32)
         self._turn = turn
+        c = self.c_uct if self.kind == UCT else self.c_init
+        self._explore = exploration_table(self.kind, self.n_simulations, c, self.c_base)
         depth = getattr(simulator, "depth", None)
         self._path = min(self.n_simulations, depth or self.n_simulations) + 1
         self._forget()
@@ -213,8 +216,7 @@ class MCTS:
             self._observations = np.zeros((batch, *sim.observation_shape), np.float32)
 
     def _rule(self, root_score: np.ndarray, considered: np.ndarray) -> Rule:
-        c = self.c_uct if self.kind == UCT else self.c_init
-        return Rule(self.kind, c, self.c_base, self.pessimist, self.c_visit, self.c_scale, root_score, self._turn, considered)
+        return Rule(self.kind, self._explore, self.pessimist, self.c_visit, self.c_scale, root_score, self._turn, considered)
 
     def search(
         self,
@@ -274,7 +276,7 @@ class MCTS:
     def _open_model(self, tree: Tree, root: Root, legal: np.ndarray | None) -> None:
         batch = len(root.values)
         tree.prior[:, 0] = 1.0
-        tree.visits[:, 0], tree.total[:, 0], tree.child[:, 0] = 0, 0.0, -1
+        tree.visits[:, 0], tree.child[:, 0] = 0, -1
         tree.links[:, 0], tree.row[:, USED] = (-1, -1, 1), 1  # PARENT, SIBLING, SEEN
         tree.stats[:, 0, REWARD], tree.stats[:, 0, DISCOUNT] = 0.0, 1.0
         self._strike(tree, legal)
@@ -319,7 +321,7 @@ class MCTS:
         compiled = isinstance(network, CompiledMLP) and (batch <= FEW_ROWS or network.nbytes <= CACHED_BYTES)
         how = ROLL_OUT if network is None else COMPUTE if compiled else ASK
         mlp = network if isinstance(network, CompiledMLP) else NO_NETWORK
-        parts, scratches = (mlp.weights, mlp.biases, mlp.tanh, mlp.squash), (mlp.buffers, mlp.active)
+        parts, scratches = (mlp.rows, mlp.layers, mlp.tanh, mlp.squash), (mlp.buffers, mlp.active)
         flat = observations.reshape(batch, -1)
         for _ in range(n + 1 - int(tree.links[:, 0, SEEN].min()) if how == ASK else 1):
             grow(
@@ -354,13 +356,12 @@ class MCTS:
 
     def _result(self, tree: Tree, rule: Rule, temperature: float) -> SearchResult:
         visits, prior = tree.visits[:, 0].copy(), np.maximum(tree.prior[:, 0], 0.0)
-        total = tree.total[:, 0]
         n = visits.sum(axis=1, keepdims=True)
         if self.kind == UCT and self.is_law:
-            values = (total.sum(axis=1) / n[:, 0]).astype(np.float32)
+            values = (np.where(visits > 0, tree.q[:, 0], 0.0) * visits).sum(axis=1, dtype=np.float32) / n[:, 0]
         else:
             values = tree.stats[:, 0, SUM] / tree.links[:, 0, SEEN]
-        q = np.where(visits > 0, total / np.maximum(visits, 1), values[:, None]).astype(np.float32)
+        q = np.where(visits > 0, tree.q[:, 0], values[:, None])
         if self.kind == GUMBEL:
             policy = np.zeros(prior.shape, np.float32)
             improved_policy(tree, rule, policy)

@@ -1,8 +1,8 @@
 """The search tree as arrays ``[batch, node, action]``, and the compiled selection and backup that work on it.
 
 No Python object stands for a node. Row b of the batch is a tree of its own; its node 0 is the root, and new nodes take the
-next free index, so a child's index is larger than its parent's. An edge (node, action) keeps the visit count N, the sum W of
-the returns seen through it and the prior P; its value is Q = W / N. A node keeps the reward r and the *discount* of the step
+next free index, so a child's index is larger than its parent's. An edge (node, action) keeps the visit count N, the mean Q of
+the returns seen through it and the prior P. A node keeps the reward r and the *discount* of the step
 that entered it: γ for one player, −1 between two (the value of the side to move next is the mover's loss), 0 where the game
 ended. So termination and zero-sum play need no branches: a return is ``r + discount * value`` (Schrittwieser et al. 2020,
 https://arxiv.org/abs/1911.08265, appendix B, eq. 3, with Λ for this discount).
@@ -29,12 +29,12 @@ SUM, VALUE, REWARD, DISCOUNT = 0, 1, 2, 3
 LOW, HIGH = 0, 1
 USED, DEPTH, FRESH = 0, 1, 2
 ILLEGAL = np.float32(-1.0)  # in place of a prior
-SMALLEST = 1e-30  # least prior of a legal action: log(prior) stays finite
+SMALLEST = np.float32(1e-30)  # least prior of a legal action: log(prior) stays finite
 
 
 #: compiles a function that allocates nothing without reference counts: numba otherwise counts every array argument up and down
 #: (atomically) at each call, which takes longer than a choice among ten actions
-uncounted: Any = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
+uncounted: Any = njit(cache=True, _nrt=False, forceinline=True)  # type: ignore[call-overload]
 
 
 class Tree(NamedTuple):
@@ -42,7 +42,7 @@ class Tree(NamedTuple):
 
     :param prior: float32 [B, M, A], P, or −1 where an action is illegal
     :param visits: int32 [B, M, A], N
-    :param total: float32 [B, M, A], W
+    :param q: float32 [B, M, A], Q, where N > 0
     :param child: int32 [B, M, A], node an edge leads to (of several, the newest), −1 none
     :param links: int32 [B, M, 3] by PARENT (its index), SIBLING (next outcome of the same edge, −1 none; chance alone makes
         more than one) and SEEN (1, the node's own evaluation, + visits through it)
@@ -56,7 +56,7 @@ class Tree(NamedTuple):
 
     prior: np.ndarray
     visits: np.ndarray
-    total: np.ndarray
+    q: np.ndarray
     child: np.ndarray
     links: np.ndarray
     stats: np.ndarray
@@ -69,8 +69,7 @@ class Rule(NamedTuple):
     """How to select.
 
     :param kind: PUCT, GUMBEL or UCT
-    :param c_init: c1 of PUCT's eq. 2, or the constant of UCT
-    :param c_base: c2 of eq. 2
+    :param explore: float32 [n_simulations + 2], what PUCT or UCT makes of 1 + ΣN alone (``exploration_table``)
     :param pessimist: whether an edge without visits has the least value rather than its node's mean
     :param c_visit: of Gumbel's eq. 8
     :param c_scale: of Gumbel's eq. 8
@@ -80,8 +79,7 @@ class Rule(NamedTuple):
     """
 
     kind: int
-    c_init: float
-    c_base: float
+    explore: np.ndarray
     pessimist: bool
     c_visit: float
     c_scale: float
@@ -101,7 +99,7 @@ def new_tree(batch: int, nodes: int, n_actions: int, depth: int) -> Tree:
     return Tree(
         prior=np.empty(edges, np.float32),
         visits=np.empty(edges, np.int32),
-        total=np.empty(edges, np.float32),
+        q=np.empty(edges, np.float32),
         child=np.empty(edges, np.int32),
         links=np.empty((batch, nodes, 3), np.int32),
         stats=np.empty((batch, nodes, 4), np.float32),
@@ -136,12 +134,26 @@ def halving_schedule(n_simulations: int, max_considered: int) -> np.ndarray:
     return turn
 
 
+def exploration_table(kind: int, n_simulations: int, c_init: float, c_base: float) -> np.ndarray:
+    """Return the factor of the exploration terms that depends on a node's count alone.
+
+    :param kind: PUCT: √ΣN (c1 + log((ΣN + c2 + 1) / c2)), eq. 2, counting the node's own evaluation; UCT: c √ln ΣN
+    :param n_simulations: largest ΣN
+    :param c_init: c1 of PUCT, or the constant of UCT
+    :param c_base: c2 of PUCT
+    :return: float32 [n_simulations + 2] by 1 + ΣN
+    """
+    count = np.arange(n_simulations + 2, dtype=np.float64)
+    if kind == UCT:
+        return (c_init * np.sqrt(np.log(np.maximum(count - 1, 1)))).astype(np.float32)
+    return (np.sqrt(count) * (c_init + np.log((count + c_base) / c_base))).astype(np.float32)
+
+
 @uncounted
-def clear_node(visits, total, child, links, stats, b, node, parent, reward, discount):  # type: ignore[no-untyped-def]
+def clear_node(visits, child, links, stats, b, node, parent, reward, discount):  # type: ignore[no-untyped-def]
     """Write a node without visits; its priors and value follow."""
     for a in range(visits.shape[2]):
         visits[b, node, a] = 0
-        total[b, node, a] = 0.0
         child[b, node, a] = -1
     links[b, node, PARENT] = parent
     links[b, node, SIBLING] = -1
@@ -153,85 +165,90 @@ def clear_node(visits, total, child, links, stats, b, node, parent, reward, disc
 
 
 @uncounted
-def _puct(prior, visits, total, b, node, count, mean, low, high, rule):  # type: ignore[no-untyped-def]
+def _puct(prior, visits, q, b, node, count, mean, low, high, rule):  # type: ignore[no-untyped-def]
     """Return the action of PUCT in one node."""
-    scale = 1.0 / (high - low) if high > low else 0.0
-    unvisited = 0.0 if rule.pessimist else (mean - low) * scale
     # eq. 2: Q + P · √ΣN / (1 + N) · (c1 + log((ΣN + c2 + 1) / c2)), with count = 1 + ΣN
-    explore = np.sqrt(count) * (rule.c_init + np.log((count + rule.c_base) / rule.c_base))
-    best, choice = -np.inf, -1
-    for a in range(prior.shape[2]):
-        if prior[b, node, a] >= 0.0:
-            n = visits[b, node, a]
-            q = (total[b, node, a] / n - low) * scale if n > 0 else unvisited  # eq. 5
-            score = q + prior[b, node, a] * explore / (1.0 + n)
-            if score > best:
-                best, choice = score, a
-    return choice
-
-
-@uncounted
-def _uct(prior, visits, total, b, node, count, c):  # type: ignore[no-untyped-def]
-    """Return the action of UCB1, Q + c √(ln ΣN / N); unvisited actions come first, in their order."""
-    log_count = np.log(np.float32(count - 1))
+    explore = rule.explore[count]
+    scale = np.float32(1.0) / (high - low) if high > low else np.float32(0.0)
+    unvisited = np.float32(0.0) if rule.pessimist else (mean - low) * scale
     best, choice = np.float32(-np.inf), -1
     for a in range(prior.shape[2]):
         if prior[b, node, a] >= 0.0:
-            n = np.float32(visits[b, node, a])
-            if n == 0:
-                return a
-            score = total[b, node, a] / n + np.float32(c) * np.sqrt(log_count / n)
+            n = visits[b, node, a]
+            exploit = (q[b, node, a] - low) * scale if n > 0 else unvisited  # eq. 5
+            score = exploit + explore * prior[b, node, a] / np.float32(1 + n)
             if score > best:
                 best, choice = score, a
     return choice
 
 
 @uncounted
-def completed_value(prior, visits, total, b, node, count, value):  # type: ignore[no-untyped-def]
+def _uct(prior, visits, q, b, node, explore):  # type: ignore[no-untyped-def]
+    """Return the action of UCB1, Q + c √(ln ΣN / N); unvisited actions come first, in their order."""
+    best, choice = np.float32(-np.inf), -1
+    for a in range(prior.shape[2]):
+        if prior[b, node, a] >= 0.0:
+            n = visits[b, node, a]
+            if n == 0:
+                return a
+            score = q[b, node, a] + explore / np.sqrt(np.float32(n))
+            if score > best:
+                best, choice = score, a
+    return choice
+
+
+@uncounted
+def completed_value(prior, visits, q, b, node, count, value):  # type: ignore[no-untyped-def]
     """Return v_mix (Danihelka et al. 2022, eq. 33), the value that stands in for the actions without visits."""
-    weight, mixed = 0.0, 0.0
+    weight, mixed = np.float32(0.0), np.float32(0.0)
     for a in range(prior.shape[2]):
         if visits[b, node, a] > 0:
             weight += prior[b, node, a]
-            mixed += prior[b, node, a] * (total[b, node, a] / visits[b, node, a])
-    return (value + (count - 1) * mixed / weight) / count if weight > 0.0 else value
+            mixed += prior[b, node, a] * q[b, node, a]
+    if weight == 0.0:
+        return value
+    return (value + np.float32(count - 1) * mixed / weight) / np.float32(count)
 
 
 @uncounted
-def _gumbel(prior, visits, total, b, node, count, value, low, high, rule):  # type: ignore[no-untyped-def]
-    """Return the action of eq. 14 in one node below the root: argmax π'(a) − N(a) / (1 + ΣN)."""
+def improve(prior, visits, q, b, node, count, value, low, high, c_visit, c_scale, out):  # type: ignore[no-untyped-def]
+    """Write π' of one node (Danihelka et al. 2022, eq. 11), P(a) exp σ(completed Q) normalised: out float32 [A]."""
     n_actions = prior.shape[2]
-    most = 0
-    for a in range(n_actions):
-        most = max(most, visits[b, node, a])
-    # σ(q) = (c_visit + max N) c_scale q (eq. 8) on normalised values
-    sigma = (rule.c_visit + most) * rule.c_scale / (high - low) if high > low else 0.0
-    v_mix = completed_value(prior, visits, total, b, node, count, value)
-    top = v_mix
+    v_mix = completed_value(prior, visits, q, b, node, count, value)
+    most, top = 0, v_mix
     for a in range(n_actions):
         if visits[b, node, a] > 0:
-            top = max(top, total[b, node, a] / visits[b, node, a])
+            most = max(most, visits[b, node, a])
+            top = max(top, q[b, node, a])
+    # σ(q) = (c_visit + max N) c_scale q (eq. 8) on normalised values
+    sigma = np.float32((c_visit + most) * c_scale) / (high - low) if high > low else np.float32(0.0)
     blank = np.exp(sigma * (v_mix - top))  # of all actions without visits
-    mass = 0.0
+    mass = np.float32(0.0)
     for a in range(n_actions):
-        if prior[b, node, a] >= 0.0:  # π'(a) ∝ P(a) exp σ(completed Q) (eq. 11 with logits = log P)
-            mass += prior[b, node, a] * (
-                np.exp(sigma * (total[b, node, a] / visits[b, node, a] - top)) if visits[b, node, a] > 0 else blank
-            )
-    best, choice = -np.inf, -1
-    for a in range(n_actions):
+        out[a] = np.float32(0.0)
         if prior[b, node, a] >= 0.0:
-            n = visits[b, node, a]
-            score = prior[b, node, a] * (
-                np.exp(sigma * (total[b, node, a] / n - top)) if n > 0 else blank
-            ) / mass - n / np.float64(count)
+            out[a] = prior[b, node, a] * (np.exp(sigma * (q[b, node, a] - top)) if visits[b, node, a] > 0 else blank)
+            mass += out[a]
+    for a in range(n_actions):
+        out[a] /= mass
+
+
+@uncounted
+def _gumbel(prior, visits, q, b, node, count, value, low, high, rule, policy):  # type: ignore[no-untyped-def]
+    """Return the action of eq. 14 in one node below the root: argmax π'(a) − N(a) / (1 + ΣN)."""
+    improve(prior, visits, q, b, node, count, value, low, high, rule.c_visit, rule.c_scale, policy)
+    share = np.float32(1.0) / np.float32(count)
+    best, choice = np.float32(-np.inf), -1
+    for a in range(prior.shape[2]):
+        if prior[b, node, a] >= 0.0:
+            score = policy[a] - np.float32(visits[b, node, a]) * share
             if score > best:
                 best, choice = score, a
     return choice
 
 
 @uncounted
-def _gumbel_root(prior, visits, total, b, node, low, high, rule, served):  # type: ignore[no-untyped-def]
+def _gumbel_root(prior, visits, q, b, node, low, high, rule, served):  # type: ignore[no-untyped-def]
     """Return the root's action with N = served that is best by g + logits + σ(q) (algorithm 2)."""
     most = 0
     for a in range(visits.shape[2]):
@@ -241,35 +258,35 @@ def _gumbel_root(prior, visits, total, b, node, low, high, rule, served):  # typ
     for a in range(visits.shape[2]):
         if prior[b, node, a] >= 0.0 and visits[b, node, a] == served:
             # all actions served alike have visits, or none has: a common value would change nothing
-            score = rule.root_score[b, a] + (sigma * (total[b, node, a] / visits[b, node, a] - low) if served > 0 else 0.0)
+            score = rule.root_score[b, a] + (sigma * (q[b, node, a] - low) if served > 0 else 0.0)
             if choice < 0 or score > best:
                 best, choice = score, a
     return choice
 
 
 @uncounted
-def select(prior, visits, total, links, stats, span, b, node, rule):  # type: ignore[no-untyped-def]
-    """Return the action to follow from a node of row b."""
+def select(prior, visits, q, links, stats, span, b, node, rule, policy):  # type: ignore[no-untyped-def]
+    """Return the action to follow from a node of row b; ``policy`` is scratch, float32 [A]."""
     count, low, high = links[b, node, SEEN], span[b, LOW], span[b, HIGH]
     if rule.kind == PUCT:
-        return _puct(prior, visits, total, b, node, count, stats[b, node, SUM] / count, low, high, rule)
+        return _puct(prior, visits, q, b, node, count, stats[b, node, SUM] / np.float32(count), low, high, rule)
     if rule.kind == UCT:
-        return _uct(prior, visits, total, b, node, count, rule.c_init)
+        return _uct(prior, visits, q, b, node, rule.explore[count])
     if node > 0:
-        return _gumbel(prior, visits, total, b, node, count, stats[b, node, VALUE], low, high, rule)
-    return _gumbel_root(prior, visits, total, b, node, low, high, rule, rule.turn[rule.considered[b], count - 1])
+        return _gumbel(prior, visits, q, b, node, count, stats[b, node, VALUE], low, high, rule, policy)
+    return _gumbel_root(prior, visits, q, b, node, low, high, rule, rule.turn[rule.considered[b], count - 1])
 
 
 @uncounted
 def follow(  # type: ignore[no-untyped-def]
-    prior, visits, total, child, links, stats, span, path, b, node, depth, rule, one_step
+    prior, visits, q, child, links, stats, span, path, b, node, depth, rule, one_step, policy
 ):
     """Walk row b from ``node``, at ``depth``, to an edge that leads nowhere yet or to the end of the episode.
 
     The path is written; ``one_step`` stops after the first edge, whose outcome chance decides. Returns the new depth.
     """
     while True:
-        action = select(prior, visits, total, links, stats, span, b, node, rule)
+        action = select(prior, visits, q, links, stats, span, b, node, rule, policy)
         path[b, depth, 0], path[b, depth, 1] = node, action
         depth += 1
         leaf = child[b, node, action]
@@ -280,25 +297,26 @@ def follow(  # type: ignore[no-untyped-def]
 
 @uncounted
 def set_prior(prior, b, node, logits):  # type: ignore[no-untyped-def]
-    """Write the softmax of logits [A] over the actions that are not marked ILLEGAL."""
+    """Write the softmax of logits, the first A numbers of a row, over the actions that are not marked ILLEGAL."""
     top = np.float32(-np.inf)
-    n_actions = logits.shape[0]
+    n_actions = prior.shape[2]
     for a in range(n_actions):
         if prior[b, node, a] >= 0.0:
             top = max(top, logits[a])
     mass = np.float32(0.0)
     for a in range(n_actions):
         if prior[b, node, a] >= 0.0:
-            p = np.float32(np.exp(logits[a] - top)) + np.float32(SMALLEST)
+            p = np.float32(np.exp(logits[a] - top)) + SMALLEST
             prior[b, node, a] = p
             mass += p
+    scale = np.float32(1.0) / mass
     for a in range(n_actions):
         if prior[b, node, a] >= 0.0:
-            prior[b, node, a] /= mass
+            prior[b, node, a] *= scale
 
 
 @uncounted
-def backup(visits, total, links, stats, span, path, row, b, leaf_value):  # type: ignore[no-untyped-def]
+def backup(visits, q, links, stats, span, path, row, b, leaf_value):  # type: ignore[no-untyped-def]
     """Carry the leaf's value up the path of row b (Schrittwieser et al. 2020, eq. 3 and 4)."""
     depth = row[b, DEPTH]
     node = path[b, depth, 0]
@@ -310,13 +328,14 @@ def backup(visits, total, links, stats, span, path, row, b, leaf_value):  # type
     for i in range(depth - 1, -1, -1):
         value = stats[b, node, REWARD] + stats[b, node, DISCOUNT] * value  # G = r + γ G
         node, action = path[b, i, 0], path[b, i, 1]
-        visits[b, node, action] += 1
-        total[b, node, action] += value
+        n = visits[b, node, action] + 1
+        mean = value if n == 1 else q[b, node, action] + (value - q[b, node, action]) / np.float32(n)
+        visits[b, node, action] = n
+        q[b, node, action] = mean
         links[b, node, SEEN] += 1
         stats[b, node, SUM] += value
-        q = total[b, node, action] / visits[b, node, action]
-        span[b, LOW] = min(span[b, LOW], q)
-        span[b, HIGH] = max(span[b, HIGH], q)
+        span[b, LOW] = min(span[b, LOW], mean)
+        span[b, HIGH] = max(span[b, HIGH], mean)
 
 
 @njit(cache=True)
@@ -337,24 +356,6 @@ def open_roots(tree, logits, values, kept, low, high):  # type: ignore[no-untype
 @njit(cache=True)
 def improved_policy(tree, rule, out):  # type: ignore[no-untyped-def]
     """Write π' of every root (Danihelka et al. 2022, eq. 11): out float32 [B, A]."""
-    prior, visits, total = tree.prior, tree.visits, tree.total
     for b in range(out.shape[0]):
-        low, high = tree.span[b, LOW], tree.span[b, HIGH]
-        v_mix = completed_value(prior, visits, total, b, 0, tree.links[b, 0, SEEN], tree.stats[b, 0, VALUE])
-        sigma = (rule.c_visit + visits[b, 0].max()) * rule.c_scale / (high - low) if high > low else 0.0
-        top = -np.inf
-        for a in range(out.shape[1]):
-            if prior[b, 0, a] >= 0.0:
-                top = max(
-                    top, np.log(prior[b, 0, a]) + sigma * (total[b, 0, a] / visits[b, 0, a] if visits[b, 0, a] > 0 else v_mix)
-                )
-        mass = 0.0
-        for a in range(out.shape[1]):
-            out[b, a] = 0.0
-            if prior[b, 0, a] >= 0.0:
-                out[b, a] = np.exp(
-                    np.log(prior[b, 0, a]) + sigma * (total[b, 0, a] / visits[b, 0, a] if visits[b, 0, a] > 0 else v_mix) - top
-                )
-                mass += out[b, a]
-        for a in range(out.shape[1]):
-            out[b, a] /= mass
+        count, value, (low, high) = tree.links[b, 0, SEEN], tree.stats[b, 0, VALUE], tree.span[b]
+        improve(tree.prior, tree.visits, tree.q, b, 0, count, value, low, high, rule.c_visit, rule.c_scale, out[b])

@@ -35,6 +35,7 @@ from numba.extending import overload
 PLY = 0
 OVER = 1
 HEADER = 2  # a game's own numbers start here
+TRIES = 6  # draws of a move before the legal ones are listed
 
 
 class Rules(NamedTuple):
@@ -48,6 +49,8 @@ class Rules(NamedTuple):
     :param step: ``(law, state, action) -> (reward float, terminated bool)`` plays a legal move in place, without a check
     :param observe: ``(law, state, out float32 [planes, H, W]) -> None`` writes the view of the side to move
     :param state_of: ``(law, observation [planes, H, W], state) -> None`` the inverse of observe
+    :param draw: ``(law, state, bits uint64, mask bool [A]) -> (int, uint64)`` draws a legal move uniformly, −1 if there is
+        none, and returns the next bits; ``mask`` is scratch. None: ``draw_by_trial``, which serves any game
     """
 
     initial: Any
@@ -56,6 +59,7 @@ class Rules(NamedTuple):
     step: Any
     observe: Any
     state_of: Any
+    draw: Any = None
 
 
 class Symmetries(NamedTuple):
@@ -113,10 +117,54 @@ def state_of(law: Any, observation: np.ndarray, state: np.ndarray) -> None:
     _RULES[type(law)].state_of(law, observation, state)
 
 
+def draw(law: Any, state: np.ndarray, bits: np.uint64, mask: np.ndarray) -> tuple[int, np.uint64]:
+    """Draw a legal move uniformly with the generator ``bits`` (``next_bits``): the move or −1, and the next bits."""
+    return (_RULES[type(law)].draw or draw_by_trial)(law, state, bits, mask)
+
+
+@njit(cache=True)
+def next_bits(z):  # type: ignore[no-untyped-def]
+    """Return 64 random bits, which are also the generator's next state (Marsaglia 2003, xorshift; never 0)."""
+    z ^= z << np.uint64(13)
+    z ^= z >> np.uint64(7)
+    z ^= z << np.uint64(17)
+    return z
+
+
+@njit(cache=True)
+def below(z, n):  # type: ignore[no-untyped-def]
+    """Return an integer from 0 to n − 1 made of the upper half of 64 random bits (Lemire 2019, without his rejection)."""
+    return np.int64(((z >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
+
+
+@njit(cache=True)
+def draw_by_trial(law, state, bits, mask):  # type: ignore[no-untyped-def]
+    """Draw from all actions until one is legal; after a few misses, from the list of legal ones: the same distribution."""
+    n_actions = mask.shape[0]
+    for _ in range(TRIES):
+        bits = next_bits(bits)
+        action = below(bits, n_actions)
+        if accepts(law, state, action):
+            return action, bits
+    legal(law, state, mask)
+    n = 0
+    for a in range(n_actions):
+        n += mask[a]
+    if n == 0:
+        return -1, bits
+    bits = next_bits(bits)
+    k, action = below(bits, n), 0
+    while k > 0 or not mask[action]:  # the k-th legal action, from 0
+        k -= mask[action]
+        action += 1
+    return action, bits
+
+
 def _kernel(law: Any, name: str) -> Callable | None:
     """Find the source of a kernel from the numba type of a law, or None where the argument is no law."""
     rules = _RULES.get(getattr(law, "instance_class", type(None)))
-    return None if rules is None else getattr(rules, name).py_func
+    kernel = None if rules is None else getattr(rules, name) or draw_by_trial
+    return None if kernel is None else kernel.py_func
 
 
 @overload(initial, strict=False)
@@ -147,6 +195,11 @@ def _observe(law: Any, state: Any, out: Any) -> Callable | None:
 @overload(state_of, strict=False)
 def _state_of(law: Any, observation: Any, state: Any) -> Callable | None:
     return _kernel(law, "state_of")
+
+
+@overload(draw, strict=False)
+def _draw(law: Any, state: Any, bits: Any, mask: Any) -> Callable | None:
+    return _kernel(law, "draw")
 
 
 @njit(cache=True)

@@ -11,12 +11,15 @@ from numba import njit
 
 from .bits import popcount
 from .env import BoardEnv, BoardVectorEnv, Opponent
-from .game import HEADER, OVER, PLY, Game, Rules, grid_symmetries, register_rules
+from .game import HEADER, OVER, PLY, Game, Rules, below, grid_symmetries, next_bits, register_rules
 
 OWN, OTHER = HEADER, HEADER + 1
 FULL = 0b111_111_111
 # rows, columns, diagonals
 LINES = (0b111, 0b111_000, 0b111_000_000, 0b001_001_001, 0b010_010_010, 0b100_100_100, 0b100_010_001, 0b001_010_100)
+# nine bits are few: whether they hold a line, bool [512], and where their k-th set bit is, int8 [512, 9]
+WINS = np.array([any(stones & line == line for line in LINES) for stones in range(512)])
+SET_BITS = np.array([sorted(range(9), key=lambda cell: (stones >> cell & 1 == 0, cell)) for stones in range(512)], np.int8)
 
 
 class TicTacToeLaw(NamedTuple):
@@ -31,10 +34,7 @@ class TicTacToeLaw(NamedTuple):
 @njit(cache=True)
 def has_line(stones: int) -> bool:
     """Say whether nine bits hold three in a row."""
-    for line in LINES:
-        if stones & line == line:
-            return True
-    return False
+    return WINS[stones]
 
 
 @njit(cache=True)
@@ -84,7 +84,16 @@ def _state_of(law, observation, state):  # type: ignore[no-untyped-def]
     state[OWN], state[OTHER] = own, other
 
 
-register_rules(TicTacToeLaw, Rules(_initial, _legal, _accepts, _step, _observe, _state_of))
+@njit(cache=True)
+def _draw(law, state, bits, mask):  # type: ignore[no-untyped-def]
+    empty = 0 if state[OVER] else FULL & ~(state[OWN] | state[OTHER])
+    if empty == 0:
+        return -1, bits
+    bits = next_bits(bits)
+    return np.int64(SET_BITS[empty, below(bits, popcount(empty))]), bits
+
+
+register_rules(TicTacToeLaw, Rules(_initial, _legal, _accepts, _step, _observe, _state_of, _draw))
 
 
 class TicTacToe(Game):
