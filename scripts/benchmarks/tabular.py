@@ -1,7 +1,10 @@
 """Tables: Q-learning against the tutorial's loop, a bare compiled loop and a list loop; a grid of a million states."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import gymnasium as gym
 import numba
@@ -30,7 +33,8 @@ def rows() -> Iterator[Row]:
     print(f"first learn() of this process: {time.perf_counter() - start:.2f} s (compiles, or reads numba's disk cache)")
 
     yield Row("QLearning.learn, cliff, against the tutorial's loop", "steps/s", *in_turn(learn(model, STEPS), tutorial), 500)
-    yield Row("the same, against a bare numba loop", "steps/s", *in_turn(learn(model, STEPS), bare), 0.7)
+    yield Row("the same, against a bare numba loop, np.random", "steps/s", *in_turn(learn(model, STEPS), bare), 0.7)
+    yield Row("the same, against a bare numba loop, xorshift", "steps/s", *in_turn(learn(model, STEPS), bare_xorshift), 0.7)
 
     native = QLearning("TabularPolicy", make_native_vec_env(OURS, 1), **SETTINGS)  # type: ignore[arg-type]
     evaluate = EvalCallback(make_native_vec_env(OURS, 5), eval_freq=100_000, verbose=0)
@@ -98,13 +102,40 @@ def _bare(next_state: np.ndarray, reward: np.ndarray, end: np.ndarray, start: in
         s = start if end[s, a] else s2
 
 
-def bare() -> int:
+@numba.njit
+def _bare_xorshift(next_state: np.ndarray, reward: np.ndarray, end: np.ndarray, start: int, steps: int, q: np.ndarray) -> None:
+    """The same with Marsaglia's xorshift (2003), the cheapest generator that still looks random: 64 bits a step."""
+    s, bits, coin = start, np.uint64(88172645463325252), np.uint64(EPSILON * 2**32)
+    for _ in range(steps):
+        bits ^= bits << np.uint64(13)
+        bits ^= bits >> np.uint64(7)
+        bits ^= bits << np.uint64(17)
+        a = 0
+        if bits >> np.uint64(32) < coin:
+            a = np.int64(bits & np.uint64(3))
+        else:
+            for b in range(1, 4):
+                if q[s, b] > q[s, a]:
+                    a = b
+        s2, best = next_state[s, a], 0.0
+        if not end[s, a]:
+            best = max(max(q[s2, 0], q[s2, 1]), max(q[s2, 2], q[s2, 3]))
+        q[s, a] += ALPHA * (reward[s, a] + GAMMA * best - q[s, a])
+        s = start if end[s, a] else s2
+
+
+def bare(loop: Callable[..., None] = _bare) -> int:
     """A bare compiled loop of the same update."""
     mdp = TabularMDP.from_gymnasium(gym.make(PEER))
     shape = (mdp.n_states, mdp.n_actions)
     law = (mdp.next_state.astype(np.int64).reshape(shape), mdp.reward.reshape(shape), mdp.terminated.reshape(shape))
-    _bare(*law, int(mdp.start_state[0]), STEPS, np.zeros(shape))
+    loop(*law, int(mdp.start_state[0]), STEPS, np.zeros(shape))
     return STEPS
+
+
+def bare_xorshift() -> int:
+    """The bare loop with the cheapest random numbers."""
+    return bare(_bare_xorshift)
 
 
 def planning(size: int = 1000, tol: float = 1e-6) -> Iterator[Row]:
@@ -128,8 +159,27 @@ def planning(size: int = 1000, tol: float = 1e-6) -> Iterator[Row]:
         peer.solve(method="modified_policy_iteration", epsilon=tol, max_iter=100_000)
         return 1
 
+    print(f"PolicyIteration on {size} x {size} cells in a process of its own: peak memory {memory(size, tol):.2f} GB")
     what = f"PolicyIteration, {size}x{size} slippery grid, against QuantEcon's modified policy iteration"
     yield Row(what, "solutions/s", *in_turn(ours, theirs, repeats=5), 2)
+
+
+def memory(size: int, tol: float) -> float:
+    """Peak resident memory of a new process that builds the grid and solves it, in GB (10^9 bytes)."""
+    code = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from benchmarks.tabular import GAMMA, slippery_grid\n"
+        "from sb3_lecture import PolicyIteration\n"
+        "from sb3_lecture_envs.tabular_env import TabularEnv\n"
+        "env = TabularEnv(slippery_grid(int(sys.argv[2])))\n"
+        "PolicyIteration('TabularPolicy', env, gamma=GAMMA, tol=float(sys.argv[3])).learn(10**12)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"  # kB on Linux
+    )
+    scripts = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code, scripts, str(size), str(tol)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout) * 1024 / 1e9
 
 
 def slippery_grid(n: int, slip: float = 0.2) -> TabularMDP:
