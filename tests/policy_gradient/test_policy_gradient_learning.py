@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture import REINFORCE, ActorCritic, PPOPenalty
 from sb3_lecture.common.callbacks import exact_evaluation
+from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.zoo import cli, registry
 
@@ -44,6 +45,41 @@ def test_the_smallest_grid_world_is_solved_exactly(cls, settings, n_steps):
     assert exact_evaluation(model).regret > 0.1  # not solved by its first weights
     model.learn(n_steps)
     assert exact_evaluation(model).regret == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings", "n_steps"),
+    [
+        (REINFORCE, {"learning_rate": 5e-3, "normalize_returns": True}, 14_000),
+        (ActorCritic, {"n_steps": 8}, 12_000),
+        (PPOPenalty, {"learning_rate": 1e-3, "n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98}, 20_000),
+    ],
+    ids=str,
+)
+def test_the_pole_is_held_four_times_as_long_as_untrained(cls, settings, n_steps):
+    def steps_held():  # by the policy itself, that is, with its own randomness
+        return evaluate_policy(model, make_vec_env("CartPole-v1", 4, seed=99), n_eval_episodes=40, deterministic=False)[0]
+
+    model = cls("MlpPolicy", make_vec_env("CartPole-v1", 8, seed=0), seed=0, device="cpu", **settings)
+    untrained = steps_held()
+    model.learn(n_steps)
+    assert steps_held() > 4 * untrained > 40.0
+
+
+@pytest.mark.parametrize(("epsilon", "best_row"), [(0.001, 2), (0.01, 1), (0.1, 1), (0.2, 0)])
+def test_the_more_a_walker_strays_the_further_from_the_cliff_it_should_walk(epsilon, best_row):
+    """Why learners that explore settle on 15 or 17 steps: a greedy one needs 13, along the edge (row 2)."""
+    mdp = gym.make("Lecture/CliffWalking-v0").unwrapped.mdp
+    rows, columns = np.divmod(np.arange(48), 12)
+    values = []
+    for row in range(3):
+        action = np.where(columns == 11, 2, np.where(rows > row, 0, np.where(rows < row, 2, 1)))  # up, right, down
+        policy = np.full((48, 4), epsilon / 4) + (1 - epsilon) * (action[:, None] == np.arange(4))
+        values.append(start_value(mdp, policy_evaluation(mdp, policy, 0.99)))
+        steps = 17 - 2 * row
+        greedy = start_value(mdp, policy_evaluation(mdp, action, 0.99))
+        assert greedy == pytest.approx(-(1 - 0.99**steps) / (1 - 0.99))
+    assert int(np.argmax(values)) == best_row
 
 
 @every_learner

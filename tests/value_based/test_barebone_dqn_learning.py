@@ -40,6 +40,16 @@ def test_a_small_grid_world_is_solved_exactly(switches):
     assert exact_evaluation(model).regret == pytest.approx(0.0, abs=1e-9)
 
 
+def test_the_pole_is_held_ten_times_as_long_as_untrained():
+    env, eval_env = make_vec_env("CartPole-v1", 1, seed=0), make_vec_env("CartPole-v1", 4, seed=99)
+    model = BareboneDQN(
+        "MlpPolicy", env, learning_rate=2e-3, batch_size=64, train_freq=16, gradient_steps=8, target_update_interval=50,
+        exploration_fraction=0.2, learning_starts=500, seed=0, device="cpu", **SWITCHES[3],
+    )  # fmt: skip
+    assert evaluate_policy(model, eval_env, n_eval_episodes=20)[0] < 12.0
+    assert evaluate_policy(model.learn(8000), eval_env, n_eval_episodes=20)[0] > 120.0
+
+
 @every_switch
 def test_sb3_s_callbacks_normalisation_and_tensorboard_work(switches, tmp_path):
     env, eval_env = (VecNormalize(make_vec_env("CartPole-v1", 2, seed=seed)) for seed in (0, 1))
