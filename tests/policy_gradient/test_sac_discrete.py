@@ -1,4 +1,4 @@
-"""SACDiscrete: the three actor gradients against autograd of the exact sum, the target by hand, the learning curve."""
+"""SACDiscrete: the three actor gradients against autograd of the exact sum, the target by hand, what they learn."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,15 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from sb3_lecture.common.callbacks import exact_evaluation
+from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.policy_gradient.sac_discrete import SACDiscrete, actor_loss
+from sb3_lecture.zoo import cli
 
 LOGITS = th.tensor([[0.3, -0.2, 0.5], [1.0, 0.0, -1.0]], dtype=th.float64)
 Q = th.tensor([[1.0, 2.0, -0.5], [0.3, 0.2, 0.9]], dtype=th.float64)
 ALPHA = 0.4
+every_gradient = pytest.mark.parametrize("kind", ["exact", "score_function", "gumbel_softmax"])
 
 
 def gradient(kind, n=1, temperature=1.0):
@@ -59,7 +63,7 @@ def model_on(env="CartPole-v1", **kwargs):
     return SACDiscrete("MlpPolicy", env, **settings)
 
 
-@pytest.mark.parametrize("kind", ["exact", "score_function", "gumbel_softmax"])
+@every_gradient
 def test_every_actor_gradient_trains_and_survives_its_file(kind, tmp_path):
     model = model_on(actor_gradient=kind).learn(150)
     assert model._n_updates > 0
@@ -71,6 +75,33 @@ def test_every_actor_gradient_trains_and_survives_its_file(kind, tmp_path):
         assert th.equal(a, b)
     observations = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
     assert (model.predict(observations, deterministic=True)[0] == loaded.predict(observations, deterministic=True)[0]).all()
+
+
+@pytest.mark.parametrize("n_critics", [1, 2])
+def test_the_critics_learn_the_soft_bellman_target(n_critics):
+    """½ (Q(s, a) − r − γ Σ π (min Q' − α ln π))², summed over critics; a time limit is looked beyond, an end is not."""
+    model = model_on(batch_size=256, ent_coef=0.3, gamma=0.9, policy_kwargs={"n_critics": n_critics})
+    rng = np.random.default_rng(0)
+    ends = [(False, False), (True, False), (True, True)]  # (done, truncated) of the three transitions
+    obs, new_obs = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    actions, rewards = np.array([0, 1, 1]), np.array([1.0, -2.0, 0.5])
+    for i, (done, truncated) in enumerate(ends):
+        infos = [{"TimeLimit.truncated": truncated}]
+        model.replay_buffer.add(obs[i : i + 1], new_obs[i : i + 1], actions[[i]], rewards[[i]], np.array([done]), infos)
+    with th.no_grad():
+        for critic in model.policy.critic_targets:  # so that it matters which network is asked
+            critic.q_net[-1].bias += th.tensor([0.3, -0.8])
+        log_pi = model.policy.logits(th.from_numpy(new_obs)).log_softmax(dim=1).numpy()
+        next_q = np.min([critic(th.from_numpy(new_obs)).numpy() for critic in model.policy.critic_targets], axis=0)
+        q = [critic(th.from_numpy(obs)).numpy()[np.arange(3), actions] for critic in model.policy.critics]
+    goes_on = np.array([1.0, 0.0, 1.0])
+    target = rewards + 0.9 * goes_on * (np.exp(log_pi) * (next_q - 0.3 * log_pi)).sum(axis=1)
+    losses = sum((q_i - target) ** 2 for q_i in q) / 2  # [3]
+    model._setup_learn(1)
+    np.random.seed(0)
+    drawn = np.random.RandomState(0).randint(0, 3, size=256)
+    model.train(1, 256)
+    assert model.logger.name_to_value["train/critic_loss"] == pytest.approx(losses[drawn].mean(), rel=1e-4)
 
 
 def test_the_temperature_falls_while_entropy_is_above_its_target_and_rises_below():
@@ -113,11 +144,27 @@ def test_wrong_arguments_are_named(wrong, text):
         model_on(**wrong)
 
 
+@every_gradient
+def test_the_smallest_grid_world_is_solved_exactly(kind):
+    env = make_native_vec_env("Lecture/GridWorld-v0", 8, seed=1)
+    model = SACDiscrete(
+        "MlpPolicy", env, learning_rate=3e-3, learning_starts=200, train_freq=8, gradient_steps=8, tau=0.05, gamma=0.95,
+        actor_gradient=kind, ent_coef=0.03, policy_kwargs={"net_arch": [32]}, seed=1, device="cpu",
+    )  # fmt: skip
+    assert exact_evaluation(model).regret > 0.1  # not solved by its first weights
+    model.learn(2048)
+    assert exact_evaluation(model).regret == pytest.approx(0.0, abs=1e-9)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0])
-def test_sac_discrete_solves_cartpole(seed):
-    env = make_vec_env("CartPole-v1", n_envs=4, seed=seed)
-    settings = {"learning_rate": 2e-3, "learning_starts": 1000, "train_freq": 32, "gradient_steps": 32, "tau": 0.02}
-    model = SACDiscrete("MlpPolicy", env, target_entropy=0.2, seed=seed, device="cpu", **settings).learn(30_000)
-    mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", n_envs=10, seed=1000), n_eval_episodes=50)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@every_gradient
+def test_sac_discrete_solves_cartpole_with_its_config(kind, seed, tmp_path):
+    """The figures of docs/benchmarks_evolution.md, by the same command."""
+    options = ["--algo", "sac_discrete", "--env", "CartPole-v1", "--seed", str(seed), "-f", str(tmp_path), "--verbose", "0"]
+    assert cli.main(["train", *options, "--eval-freq", "-1", "--hyperparams", f"actor_gradient:'{kind}'"]) == 0
+    model = SACDiscrete.load(tmp_path / "sac_discrete" / "CartPole-v1_1" / "CartPole-v1.zip", device="cpu")
+    env = make_vec_env("CartPole-v1", n_envs=10, seed=1000 + seed)
+    mean, std = evaluate_policy(model, env, n_eval_episodes=100)
+    print(f"sac_discrete, {kind}, seed {seed}: {mean:.1f} ± {std:.1f}")
     assert mean >= 475
