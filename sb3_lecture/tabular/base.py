@@ -20,7 +20,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
-from stable_baselines3.common.utils import FloatSchedule, safe_mean
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture.tabular.backend import (
@@ -186,7 +186,7 @@ class TabularAlgorithm(BaseAlgorithm):
         check_choice("backend", self.backend, BACKENDS)
         if not self.temperature > 0.0:
             raise ValueError(f"temperature={self.temperature}; it must be above 0 (small is greedy)")
-        rate: Any = self.learning_rate
+        rate: Any = self._constant_rate()
         if isinstance(rate, str) and rate != SAMPLE_AVERAGE:
             raise ValueError(f"learning_rate={rate!r}; allowed: a number, a schedule, or {SAMPLE_AVERAGE!r}")
         if isinstance(rate, (int, float)) and not 0.0 < rate <= 1.0:
@@ -336,9 +336,13 @@ class TabularAlgorithm(BaseAlgorithm):
             float(self.exploration_initial_eps), float(self.exploration_final_eps), self.exploration_fraction * total_timesteps
         )
 
+    def _constant_rate(self) -> Any:
+        """The learning rate; where it is a constant schedule, as rl_zoo3 makes of a config's number, that number."""
+        return self.learning_rate.val if isinstance(self.learning_rate, ConstantSchedule) else self.learning_rate
+
     def _steps_to_new_rate(self, total_timesteps: int) -> int:
         """VecEnv steps until a scheduled learning rate is read again: at every thousandth of the run."""
-        if not callable(self.learning_rate):
+        if not callable(self._constant_rate()):
             return NEVER
         period = max(1, total_timesteps // 1000)
         return -(-(period - self.num_timesteps % period) // self.n_envs)

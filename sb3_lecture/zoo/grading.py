@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 def has_law(env: VecEnv) -> bool:
-    """Whether the env's law is known, as a TabularMDP."""
-    return env.has_attr("mdp")
+    """Whether the env states its law, as a TabularMDP or as Gymnasium's ``P``."""
+    return env.has_attr("mdp") or (env.has_attr("P") and isinstance(env.get_attr("P", 0)[0], dict))
 
 
 @dataclass(frozen=True)

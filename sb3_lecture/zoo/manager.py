@@ -109,6 +109,13 @@ class LectureExperimentManager(ExperimentManager):
             self.callbacks += exact_callback(model, env, self.save_path, max(1, self.n_timesteps // N_EXACT_EVALUATIONS))
         return model, saved
 
+    @staticmethod
+    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        """Make schedules of numbers and of "linear_0.1"; the tables' "1/N" is none and stays as it is."""
+        average = {key: value for key, value in hyperparams.items() if (key, value) == ("learning_rate", "1/N")}
+        others = {key: value for key, value in hyperparams.items() if key not in average}
+        return {**ExperimentManager._preprocess_schedules(others), **average}
+
     def create_log_folder(self) -> None:
         """Make the run's folder, under the next number that nobody has taken."""
         while True:
