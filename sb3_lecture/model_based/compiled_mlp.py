@@ -13,6 +13,7 @@ import torch as th
 from numba import njit
 
 LINE = 64  # bytes of a cache line
+NARROW = 32  # with fewer outputs a layer takes a sum over its inputs for each, from a transposed matrix
 ROW_BY_ROW = 4  # up to so many rows the compiled loop beats numpy's matrix product and its overhead
 
 
@@ -21,7 +22,7 @@ vectorised: Any = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, _nrt
 
 
 @vectorised
-def _hidden_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-untyped-def]
+def _wide_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-untyped-def]
     """Write y = f(x) W + b for the first n_in inputs, four nonzero ones at a time; f is the ReLU or the identity.
 
     Row ``first`` holds the bias, the rows after it the matrix; ``active`` is scratch, int32 [n_in + 1].
@@ -55,8 +56,8 @@ def _hidden_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-
 
 
 @vectorised
-def _last_layer(x, n_in, rectify, rows, first, n_out, y):  # type: ignore[no-untyped-def]
-    """Write y = f(x) Wᵀ + b: few outputs, so a sum over the inputs for each; the rows hold the transposed matrix."""
+def _narrow_layer(x, n_in, rectify, rows, first, n_out, y):  # type: ignore[no-untyped-def]
+    """Write y = f(x) Wᵀ + b: one sum over the inputs for each output; the rows hold Wᵀ."""
     for j in range(n_out):
         total, w = rows[first, j], rows[first + 1 + j]
         if rectify:
@@ -74,19 +75,19 @@ def forward_row(x, rows, layers, tanh, buffers, active):  # type: ignore[no-unty
 
     :param rows: float32 [n_rows, width], bias and matrix of every layer (one array: tuples of arrays would be copied and
         counted here, which takes as long as the products)
-    :param layers: int64 [n_layers, 3], each one's n_in, n_out, and the row where it begins
+    :param layers: int64 [n_layers, 4], each one's n_in, n_out, the row where it begins, and whether its matrix is transposed
     """
-    last = layers.shape[0] - 1
-    for k in range(last):
-        y = buffers[k % 2]
-        h = x if k == 0 else buffers[(k - 1) % 2]
-        _hidden_layer(h, layers[k, 0], k > 0 and not tanh, rows, layers[k, 2], y, active)
-        if tanh:
-            for j in range(layers[k, 1]):
-                y[j] = np.tanh(y[j])
-    h = x if last == 0 else buffers[(last - 1) % 2]
-    _last_layer(h, layers[last, 0], last > 0 and not tanh, rows, layers[last, 2], layers[last, 1], buffers[last % 2])
-    return last % 2
+    for k in range(layers.shape[0]):
+        n_in, n_out, first, rectify = layers[k, 0], layers[k, 1], layers[k, 2], k > 0 and not tanh
+        h, y = x if k == 0 else buffers[(k - 1) % 2], buffers[k % 2]
+        if k > 0 and tanh:
+            for i in range(n_in):
+                h[i] = np.tanh(h[i])
+        if layers[k, 3] == 1:
+            _narrow_layer(h, n_in, rectify, rows, first, n_out, y)
+        else:
+            _wide_layer(h, n_in, rectify, rows, first, y, active)
+    return (layers.shape[0] - 1) % 2
 
 
 @njit(cache=True)
@@ -128,11 +129,14 @@ class CompiledMLP:
             raise ValueError(f"Weights of shapes {shapes} and biases {[np.shape(b) for b in biases]} do not chain.")
         self.tanh, self.squash = activation == "tanh", squash
         self.n_in, self.n_out = shapes[0][0], shapes[-1][1]
-        sizes = [n_in for n_in, _ in shapes[:-1]] + [self.n_out]  # rows of the matrices, the last one transposed
-        first = np.cumsum([0, *(size + 1 for size in sizes)])
-        self.layers = np.array([(*shape, row) for shape, row in zip(shapes, first[:-1], strict=True)], np.int64)
-        widest = max(shapes[-1][0], *(n_out for _, n_out in shapes))
-        self.rows = _aligned(int(first[-1]), widest)
+        self.layers = np.zeros((len(shapes), 4), np.int64)
+        n_rows, widest = 0, 0
+        for k, (n_in, n_out) in enumerate(shapes):
+            narrow = n_out < NARROW
+            self.layers[k] = n_in, n_out, n_rows, narrow
+            n_rows += 1 + (n_out if narrow else n_in)
+            widest = max(widest, n_out, n_in if narrow else 0)
+        self.rows = _aligned(n_rows, widest)
         for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             self._weight(k)[:], self._bias(k)[:] = weight, bias
         self.buffers = _aligned(2, widest)
@@ -140,13 +144,13 @@ class CompiledMLP:
 
     def _bias(self, k: int) -> np.ndarray:
         """Return layer k's bias, a view [n_out]."""
-        _, n_out, first = self.layers[k]
+        _, n_out, first, _ = self.layers[k]
         return self.rows[first, :n_out]
 
     def _weight(self, k: int) -> np.ndarray:
-        """Return layer k's matrix, a view [n_in, n_out]; the last one lies in memory as its transpose."""
-        n_in, n_out, first = self.layers[k]
-        if k == len(self.layers) - 1:
+        """Return layer k's matrix, a view [n_in, n_out]."""
+        n_in, n_out, first, narrow = self.layers[k]
+        if narrow:
             return self.rows[first + 1 : first + 1 + n_out, :n_in].T
         return self.rows[first + 1 : first + 1 + n_in, :n_out]
 

@@ -2,7 +2,7 @@
 
 One simulation walks from the root along the selected actions to an edge that leads nowhere yet, plays it, and evaluates the
 new state: by one call of a network for the whole batch (``grow``, the call, ``settle``), by a compiled network, or by a random
-rollout; with the last two ``grow`` runs all simulations in one call. ``descend`` and ``attach`` do it for learned models.
+rollout; with the last two ``grow`` runs all simulations in one call.
 """
 
 import numpy as np
@@ -191,62 +191,6 @@ def grow(  # type: ignore[no-untyped-def]
                 value = np.tanh(y[n_actions]) if squash else y[n_actions]
             backup(visits, q, links, stats, span, path, row, b, value)
         rng[b] = z
-
-
-@njit(cache=True)
-def descend(tree, rule, target, parents, actions, needed):  # type: ignore[no-untyped-def]
-    """Walk every row with fewer than ``target`` visits to an edge that leads nowhere yet, for a model to step.
-
-    Writes the parent and the action of that edge, and which rows need the model (the others ended at a terminal node).
-    """
-    prior, visits, q, child, links, stats, span, path, row = tree
-    policy = np.zeros(prior.shape[2], np.float32)
-    for b in range(parents.shape[0]):
-        parents[b], actions[b], needed[b] = 0, 0, False
-        row[b, DEPTH] = -1
-        if links[b, 0, SEEN] > target:
-            continue
-        depth = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
-        node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
-        leaf = child[b, node, action]
-        if leaf < 0:
-            parents[b], actions[b], needed[b] = node, action, True
-        else:
-            path[b, depth, 0] = leaf
-        row[b, DEPTH] = depth
-
-
-@njit(cache=True)
-def gather(embeddings, nodes, out):  # type: ignore[no-untyped-def]
-    """Write the embedding of one node of every row: embeddings [B, M, …] -> out [B, …]."""
-    for b in range(nodes.shape[0]):
-        out[b] = embeddings[b, nodes[b]]
-
-
-@njit(cache=True)
-def attach(tree, embeddings, parents, actions, needed, found, rewards, discounts, logits, values):  # type: ignore[no-untyped-def]
-    """Add what the model said of the edges of ``descend`` as nodes, and back all rows up."""
-    prior, visits, q, child, links, stats, span, path, row = tree
-    n_actions = prior.shape[2]
-    for b in range(parents.shape[0]):
-        if row[b, DEPTH] < 0:
-            continue
-        row[b, FRESH] = 0
-        value = np.float32(0.0)
-        if needed[b]:
-            leaf = row[b, USED]
-            row[b, USED] += 1
-            clear_node(visits, child, links, stats, b, leaf, parents[b], rewards[b], discounts[b])
-            child[b, parents[b], actions[b]] = leaf
-            path[b, row[b, DEPTH], 0] = leaf
-            embeddings[b, leaf] = found[b]
-            if discounts[b] != 0.0:
-                row[b, FRESH] = 1
-                value = np.float32(values[b])
-                for a in range(n_actions):
-                    prior[b, leaf, a] = 1.0
-                set_prior(prior, b, leaf, logits[b])
-        backup(visits, q, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)

@@ -6,11 +6,12 @@
 
 A simulation selects a path from the root to a new leaf, evaluates the leaf and backs the value up (Sutton & Barto 2018,
 section 8.11). ``search_tree`` holds selection and backup with their equations, ``simulators`` what can be searched,
-``law_kernels`` the compiled loops:
+``law_kernels`` and ``model_kernels`` the compiled loops:
 
 - no ``evaluate``: UCT with random rollouts (Kocsis and Szepesvári 2006), wholly inside one kernel;
 - a ``CompiledMLP``: PUCT or Gumbel, network and all inside one kernel, row after row;
-- any other ``evaluate``, or a learned model: one call a simulation for the whole batch.
+- a ``CompiledModel``: the same for a small learned model;
+- any other ``evaluate`` or learned model: one call a simulation for the whole batch.
 
 PUCT is Schrittwieser et al. 2020 (https://arxiv.org/abs/1911.08265), Gumbel Danihelka et al. 2022
 (https://openreview.net/forum?id=bERaNdoegnO). Deviations: those in ``search_tree``; and ``n_simulations`` counts the visits
@@ -25,7 +26,8 @@ import numpy as np
 from sb3_lecture_envs.board.game import Game
 
 from .compiled_mlp import CompiledMLP
-from .law_kernels import ASK, COMPUTE, ROLL_OUT, attach, descend, gather, grow, keep_subtrees, plant, settle
+from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, keep_subtrees, plant, settle
+from .model_kernels import attach, descend, gather, imagine
 from .search_tree import (
     DISCOUNT,
     GUMBEL,
@@ -47,7 +49,7 @@ from .search_tree import (
     open_roots,
     tree_bytes,
 )
-from .simulators import STATE, EnvSimulator, Evaluate, GameSimulator, LawSimulator, ModelSimulator, Root
+from .simulators import STATE, CompiledModel, EnvSimulator, Evaluate, GameSimulator, LawSimulator, ModelSimulator, Root
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +81,8 @@ class SearchResult(NamedTuple):
 class MCTS:
     """A batched tree search. It pickles without its trees.
 
-    :param simulator: what to look ahead in: GameSimulator, TabularSimulator, ModelSimulator or EnvSimulator
+    :param simulator: what to look ahead in: GameSimulator, TabularSimulator, ModelSimulator,
+        CompiledModel or EnvSimulator
     :param evaluate: observations float32 [B, …] -> (logits [B, A], values [B]), or a CompiledMLP with A + 1 outputs; None:
         rollouts (games, MDPs), or the model's own evaluation (ModelSimulator, EnvSimulator)
     :param n_simulations: visits of the root (default 50)
@@ -342,6 +345,9 @@ class MCTS:
         logger.info("search: %.1f MiB for embeddings", need / 2**20)
         embeddings = np.empty((batch, nodes, *first.shape[1:]), first.dtype)
         embeddings[:, 0] = first
+        if isinstance(self.simulator, CompiledModel) and (batch <= FEW_ROWS or self.simulator.nbytes <= CACHED_BYTES):
+            imagine(tree, embeddings, rule, self.n_simulations, self.simulator.discount, *self.simulator.kernel_arguments)
+            return
         parents, actions, needed = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, np.bool_)
         at = np.empty_like(first)
         simulator: ModelSimulator | EnvSimulator = self.simulator

@@ -2,7 +2,8 @@
 
 Games and tabular MDPs are *laws* (see ``sb3_lecture_envs.board.game``): their rules are compiled into the search's own
 kernels, which keep the integer states [batch, node, state_size] beside the tree. An env or a learned model is called once a
-simulation for the whole batch, with the *embeddings* of the parents (numbers that stand for states) and the actions.
+simulation for the whole batch, with the *embeddings* of the parents (numbers that stand for states) and the actions; a small
+one can be compiled too.
 """
 
 import copy
@@ -15,6 +16,9 @@ from numba import njit
 
 from sb3_lecture_envs.board.game import HEADER, OVER, Game, Rules, register_rules
 from sb3_lecture_envs.mdp import TabularMDP, sample_outcome
+
+from .compiled_mlp import CompiledMLP
+from .model_kernels import LINEAR, RELU, SCALE, TANH, finish
 
 #: observations float32 [n, …] -> logits [n, A], values [n]
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -225,6 +229,57 @@ class ModelSimulator:
     def expand(self, embeddings: np.ndarray, actions: np.ndarray, needed: np.ndarray) -> Expansion:
         """Step the model in every row; ``needed`` bool [B] marks the rows whose answer will be used."""
         return self._step(embeddings, actions)
+
+
+class CompiledModel(ModelSimulator):
+    """Look ahead in a small learned model that runs inside the search's kernel: z', r, π, v = prediction(dynamics(z, a)).
+
+    It holds copies of networks: build it again after training.
+
+    :param dynamics: latent state [n] and one-hot action [A], side by side -> the next latent state [n]
+    :param prediction: latent state [n] -> A + 2 numbers: logits, value, reward of the step that led there
+    :param discount: of every step: γ, or −γ between two players (default 1.0); a learned model's episodes have no end
+    :param latent: what finishes a latent state: "linear" (nothing), "relu" (default), "tanh", or "scale" (its numbers to
+        [0, 1], Schrittwieser et al. 2020, appendix G)
+    :raises ValueError: if the networks do not fit together, or for an unknown ``latent``
+    """
+
+    def __init__(self, dynamics: CompiledMLP, prediction: CompiledMLP, discount: float = 1.0, latent: str = "relu") -> None:
+        kinds = {"linear": LINEAR, "relu": RELU, "tanh": TANH, "scale": SCALE}
+        if latent not in kinds:
+            raise ValueError(f"latent={latent!r} is unknown. Choose one of {sorted(kinds)}.")
+        n_actions = dynamics.n_in - dynamics.n_out
+        if n_actions < 1 or prediction.n_in != dynamics.n_out or prediction.n_out != n_actions + 2:
+            raise ValueError(
+                f"Networks {dynamics.n_in} -> {dynamics.n_out} and {prediction.n_in} -> {prediction.n_out} do not fit. Give "
+                "dynamics n + A -> n and prediction n -> A + 2."
+            )
+        super().__init__(self.expand_all, n_actions)
+        self.dynamics, self.prediction, self.discount = dynamics, prediction, float(discount)
+        self.latent = kinds[latent]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return self.dynamics.nbytes + self.prediction.nbytes
+
+    @property
+    def kernel_arguments(self) -> tuple[Any, ...]:
+        """What ``imagine`` takes after the discount."""
+        nets = (self.dynamics, self.prediction)
+        wider = max(nets, key=lambda net: net.buffers.shape[1])
+        longer = max(nets, key=lambda net: len(net.active))
+        parts = [(net.rows, net.layers, net.tanh) for net in nets]
+        return (self.latent, *parts, np.zeros(self.dynamics.n_in, np.float32), wider.buffers, longer.active)
+
+    def expand_all(self, embeddings: np.ndarray, actions: np.ndarray) -> Expansion:
+        """Step every row with numpy, as ``ModelSimulator`` asks for: latent states [B, n], actions int [B]."""
+        one_hot = np.eye(self.n_actions, dtype=np.float32)[actions]
+        latents = self.dynamics(np.concatenate([embeddings, one_hot], axis=1))
+        for latent in latents:
+            finish(latent, self.latent)
+        y = self.prediction(latents.copy())
+        return Expansion(latents, y[:, -1], self.discount, y[:, :-2], y[:, -2])
 
 
 class EnvSimulator:

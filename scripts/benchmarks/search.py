@@ -229,12 +229,13 @@ def connect_four_job(batch: int, selection: str, network: str) -> Callable[[], i
     return job
 
 
-def learned_model_job(batch: int) -> Callable[[], int]:
-    """Return a search in a random latent model, 128 numbers a state, torch MLP 2 × 128, 7 actions."""
+def learned_model_job(batch: int, network: str) -> Callable[[], int]:
+    """Return a search in a random latent model, 128 numbers a state, MLP 2 × 128, 7 actions: "compiled" or "torch"."""
     import torch as th
 
+    from sb3_lecture.model_based.compiled_mlp import CompiledMLP
     from sb3_lecture.model_based.mcts import MCTS
-    from sb3_lecture.model_based.simulators import Expansion, ModelSimulator, Root
+    from sb3_lecture.model_based.simulators import CompiledModel, Expansion, ModelSimulator, Root
 
     th.set_num_threads(1)
     body = th.nn.Sequential(th.nn.Linear(WIDTH + 7, WIDTH), th.nn.ReLU(), th.nn.Linear(WIDTH, WIDTH), th.nn.ReLU())
@@ -248,10 +249,12 @@ def learned_model_job(batch: int) -> Callable[[], int]:
         with th.inference_mode():
             h = body(th.from_numpy(inputs))
             y = head(h).numpy()
-        return Expansion(h.numpy(), y[:, 7], 0.997, y[:, :7], y[:, 8])
+        return Expansion(h.numpy(), y[:, 8], 0.997, y[:, :7], y[:, 7])
 
     rng = np.random.default_rng(0)
-    search = MCTS(ModelSimulator(step, 7), n_simulations=SIMULATIONS, seed=0)
+    compiled = CompiledModel(CompiledMLP.from_torch(body[:3]), CompiledMLP.from_torch(head), 0.997)
+    simulator = compiled if network == "compiled" else ModelSimulator(step, 7)
+    search = MCTS(simulator, n_simulations=SIMULATIONS, seed=0)
 
     def job() -> int:
         logits = rng.normal(size=(batch, 7))
@@ -261,7 +264,7 @@ def learned_model_job(batch: int) -> Callable[[], int]:
     return job
 
 
-def rollout_job(name: str, batch: int = 64) -> Callable[[], int]:
+def rollout_job(name: str, batch: int = 256) -> Callable[[], int]:
     """Return UCT with rollouts from the start of a game, OpenSpiel's name for it."""
     from sb3_lecture.model_based.mcts import RolloutSearch
     from sb3_lecture_envs.board.connect_four import ConnectFour
@@ -319,6 +322,7 @@ def rows() -> Iterator[Row]:
         for network in ("compiled", "torch") if batch > 1 else ("compiled",):
             what = f"Connect Four, {network} MLP, {selection}, batch {batch}, mctx {policy}"
             yield from versus(what, connect_four_job(batch, selection, network), "jaxv", MCTX, arguments, floor)
-    what = "learned MLP model, batch 256, LightZero C++ tree"
-    yield from versus(what, learned_model_job(256), "lz", LIGHT_ZERO, (256, SIMULATIONS, WIDTH), 4.0)
+    for network in ("compiled", "torch"):
+        what = f"learned {network} MLP model, batch 256, LightZero C++ tree"
+        yield from versus(what, learned_model_job(256, network), "lz", LIGHT_ZERO, (256, SIMULATIONS, WIDTH), 4.0)
     yield from limit_rows()

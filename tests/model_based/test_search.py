@@ -1,6 +1,7 @@
 """The search against trees worked by hand, an independent slow twin, and solved games."""
 
 import pickle
+from itertools import pairwise
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +11,7 @@ from sb3_lecture.model_based.compiled_mlp import CompiledMLP
 from sb3_lecture.model_based.mcts import MCTS, RolloutSearch
 from sb3_lecture.model_based.search_tree import halving_schedule
 from sb3_lecture.model_based.simulators import (
+    CompiledModel,
     EnvSimulator,
     Expansion,
     GameSimulator,
@@ -258,11 +260,14 @@ def test_a_kept_tree_is_the_subtree_and_is_topped_up() -> None:
     kept = search.advance(before.actions)
     np.testing.assert_array_equal(kept, ~over)
     sizes = search._tree.links[:5, 0, 2] - 1  # visits the new roots bring along
+    assert kept.sum() >= 3
     for b in np.flatnonzero(kept):
         assert sizes[b] == before.visits[b, before.actions[b]] - 1  # its first visit was its own evaluation
-    after = search.search(next_states[kept.nonzero()[0].min() :]) if kept.all() else None
-    if after is not None:
-        np.testing.assert_array_equal(after.visits.sum(axis=1), 60)
+    edges = search._tree.visits[:5, 0].copy()
+    roots = np.where(over[:, None], game.initial(5), next_states)
+    after = search.search(roots)
+    np.testing.assert_array_equal(after.visits.sum(axis=1), 60)  # topped up, not added to
+    assert (after.visits >= edges)[kept].all()
 
 
 def test_a_kept_tree_is_dropped_where_the_root_is_another_state() -> None:
@@ -282,8 +287,8 @@ def test_rollouts_agree_with_the_solver_where_it_matters_a_subset() -> None:
     game = TicTacToe()
     levels = game.grader().states
     rng = np.random.default_rng(0)
-    states = np.concatenate([level[rng.permutation(len(level))[:25]] for level in levels])
-    result = RolloutSearch(game, 20_000, seed=0).search(states)
+    states = np.concatenate([level[rng.permutation(len(level))[:8]] for level in levels])
+    result = RolloutSearch(game, 10_000, seed=0).search(states)
     best = optimal_moves(game.grader().move_values(states))
     assert best[np.arange(len(states)), result.actions].all()
 
@@ -298,6 +303,7 @@ def test_rollouts_agree_with_the_solver_everywhere() -> None:
     assert best[np.arange(len(states)), actions].all()
 
 
+@pytest.mark.slow  # the kernels of one more game are compiled
 def test_nim_rollouts_find_the_only_winning_move() -> None:
     game = Nim()
     states = game.initial(1)
@@ -359,12 +365,24 @@ def winning_moves(game, state: np.ndarray, plies: int) -> np.ndarray:
     return wins
 
 
+def finds_forced_wins(game, plies: int, n: int, simulations: int) -> bool:
+    states, winning = forced(game, plies, n, plies)
+    actions = RolloutSearch(game, simulations, seed=0).search(states).actions
+    return bool(winning[np.arange(len(states)), actions].all())
+
+
+@pytest.mark.parametrize(
+    ("game", "plies"), [(TicTacToe(), 1), (TicTacToe(), 3), (TicTacToe(), 5), (ConnectFour(), 3)], ids=repr
+)
+def test_forced_wins_are_found(game, plies: int) -> None:
+    assert finds_forced_wins(game, plies, 3, 3000)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("plies", [1, 3, 5])
 @pytest.mark.parametrize("game", [TicTacToe(), ConnectFour(), Nim()], ids=["TicTacToe", "ConnectFour", "Nim"])
-def test_forced_wins_are_found(game, plies: int) -> None:
-    states, winning = forced(game, plies, 5, plies)
-    actions = RolloutSearch(game, 10_000, seed=0).search(states).actions
-    assert winning[np.arange(len(states)), actions].all()
+def test_more_forced_wins_are_found(game, plies: int) -> None:
+    assert finds_forced_wins(game, plies, 10, 20_000)
 
 
 @pytest.mark.slow  # the kernels of two more games are compiled
@@ -493,6 +511,46 @@ def test_compiled_network_equals_torchs(activation: str) -> None:
         ours = net.evaluate(x[:n].numpy())
         np.testing.assert_allclose(ours[0], logits[:n], atol=1e-5)
         np.testing.assert_allclose(ours[1], v[:n], atol=1e-5)
+
+
+def test_compiled_network_of_several_widths_equals_numpys() -> None:
+    """Wide and narrow layers, and a network of one layer, on inputs with and without zeros."""
+    rng = np.random.default_rng(0)
+    for widths in ((50, 70, 40, 5), (20, 3, 45), (10, 60), (10, 4)):
+        weights = [rng.normal(size=shape) / 5 for shape in pairwise(widths)]
+        biases = [rng.normal(size=n) for n in widths[1:]]
+        x = rng.normal(size=(4, widths[0])) * (rng.random((4, widths[0])) < 0.6)
+        y = x
+        for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            y = (np.maximum(y, 0) if k else y) @ weight + bias
+        net = CompiledMLP(weights, biases)
+        np.testing.assert_allclose(net(x), y, atol=1e-5)
+        np.testing.assert_allclose(net(np.tile(x, (3, 1))), np.tile(y, (3, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("latent", ["linear", "relu", "tanh", "scale"])
+def test_a_compiled_model_grows_the_trees_of_the_same_model_called(latent: str) -> None:
+    rng = np.random.default_rng(0)
+    dynamics = CompiledMLP([rng.normal(size=(24, 40)) / 5, rng.normal(size=(40, 20)) / 5], [np.zeros(40), np.zeros(20)])
+    prediction = CompiledMLP([rng.normal(size=(20, 6)) / 3], [np.zeros(6)])
+    model = CompiledModel(dynamics, prediction, discount=0.9, latent=latent)
+    called = ModelSimulator(model.expand_all, 4)
+    root = Root(rng.random((7, 20)).astype(np.float32), rng.normal(size=(7, 4)), rng.normal(size=7))
+    for selection in ("puct", "gumbel"):
+        ours = MCTS(model, n_simulations=40, selection=selection, seed=0).search(root)
+        theirs = MCTS(called, n_simulations=40, selection=selection, seed=0).search(root)
+        np.testing.assert_array_equal(ours.visits, theirs.visits)
+        np.testing.assert_allclose(ours.q, theirs.q, atol=1e-4)
+
+
+def test_networks_that_do_not_fit_are_refused() -> None:
+    net = CompiledMLP([np.zeros((5, 4))], [np.zeros(4)])
+    with pytest.raises(ValueError, match="5 -> 4 and 5 -> 4"):
+        CompiledModel(net, net)
+    with pytest.raises(ValueError, match="latent='sine'"):
+        CompiledModel(net, net, latent="sine")
+    with pytest.raises(ValueError, match="do not chain"):
+        CompiledMLP([np.zeros((5, 4)), np.zeros((5, 4))], [np.zeros(4)] * 2)
 
 
 # ---- what is refused

@@ -49,6 +49,14 @@ def test_the_checkers_of_gymnasium_and_sb3_accept_every_game(env_id, opponent, m
         warnings.filterwarnings("ignore", message="The minimal resolution for an image")
         warnings.filterwarnings("ignore", message="Treating image space as channels-last")
         sb3_check(env)
+    # the checkers raise where a contract is broken; what they do not ask:
+    shown, info = env.reset(seed=1)
+    planes, height, width = env.observation_space.shape
+    assert shown.shape == (planes, height, width) and set(np.unique(shown)) <= set(np.linspace(0, 1, 1001).astype(np.float32))
+    assert info["action_mask"].sum() == env.unwrapped.game.legal(env.unwrapped.state[None]).sum() > 0
+    state = env.unwrapped.state.copy()
+    env.reset(seed=1)
+    np.testing.assert_array_equal(env.unwrapped.state, state)
 
 
 @each_id
@@ -251,7 +259,14 @@ def test_maskable_ppo_plays_at_once():
     env = make_native_vec_env(
         "Lecture/Othello-v0", 4, seed=0, env_kwargs={"size": 6, "opponent": "random", "illegal": "error"}
     )
-    MaskablePPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu").learn(256)
+    model = MaskablePPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu").learn(256)
+    assert model.num_timesteps == 256  # none of its moves was illegal, or the env would have raised
+    observations = env.reset()
+    for _ in range(20):
+        masks = np.stack(env.env_method("action_masks"))
+        actions, _ = model.predict(observations, action_masks=masks)
+        assert masks[np.arange(4), actions].all()
+        observations, _, _, _ = env.step(actions)
 
 
 def test_dqn_ppo_and_eval_callback_play_against_an_opponent():
@@ -271,8 +286,15 @@ def test_subprocesses_get_their_opponents():
     try:
         env.reset()
         masks = np.stack(env.env_method("action_masks"))
-        env.step(masks.argmax(axis=1))
+        before = 9 - masks.sum(axis=1)
+        observations, _, dones, _ = env.step(masks.argmax(axis=1))
+        np.testing.assert_array_equal(observations.sum(axis=(1, 2, 3)), before + 2)  # a move and its answer
+        assert not dones.any()
     finally:
         env.close()
-    perfect = pickle.loads(pickle.dumps(TicTacToe().perfect_player(seed=0)))
-    assert isinstance(perfect, PerfectPlayer)
+    perfect = TicTacToe().perfect_player(seed=0)
+    copy = pickle.loads(pickle.dumps(perfect))
+    assert isinstance(copy, PerfectPlayer)
+    start = TicTacToe().initial(50)
+    masks, seen = TicTacToe().legal(start), TicTacToe().observe(start)
+    np.testing.assert_array_equal(copy.batch(seen, masks), perfect.batch(seen, masks))

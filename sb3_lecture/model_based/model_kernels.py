@@ -1,0 +1,129 @@
+"""The compiled simulations of a search in a learned model: descend, ask the model, back up.
+
+One simulation walks from the root along the selected actions to an edge that leads nowhere yet and asks the model what that
+step leads to: by one call for the whole batch (``descend``, ``gather``, the call, ``attach``), or, for a ``CompiledModel``,
+inside the kernel, which then runs all simulations of a row, then of the next (``imagine``).
+"""
+
+import numpy as np
+from numba import njit
+
+from .compiled_mlp import forward_row
+from .search_tree import DEPTH, FRESH, SEEN, USED, backup, clear_node, follow, set_prior, uncounted
+
+LINEAR, RELU, TANH, SCALE = 0, 1, 2, 3  # how a latent state is finished
+
+
+@njit(cache=True)
+def descend(tree, rule, target, parents, actions, needed):  # type: ignore[no-untyped-def]
+    """Walk every row with fewer than ``target`` visits to an edge that leads nowhere yet, for a model to step.
+
+    Writes the parent and the action of that edge, and which rows need the model (the others ended at a terminal node).
+    """
+    prior, visits, q, child, links, stats, span, path, row = tree
+    policy = np.zeros(prior.shape[2], np.float32)
+    for b in range(parents.shape[0]):
+        parents[b], actions[b], needed[b] = 0, 0, False
+        row[b, DEPTH] = -1
+        if links[b, 0, SEEN] > target:
+            continue
+        depth = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
+        node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
+        leaf = child[b, node, action]
+        if leaf < 0:
+            parents[b], actions[b], needed[b] = node, action, True
+        else:
+            path[b, depth, 0] = leaf
+        row[b, DEPTH] = depth
+
+
+@njit(cache=True)
+def gather(embeddings, nodes, out):  # type: ignore[no-untyped-def]
+    """Write the embedding of one node of every row: embeddings [B, M, …] -> out [B, …]."""
+    for b in range(nodes.shape[0]):
+        out[b] = embeddings[b, nodes[b]]
+
+
+@njit(cache=True)
+def attach(tree, embeddings, parents, actions, needed, found, rewards, discounts, logits, values):  # type: ignore[no-untyped-def]
+    """Add what the model said of the edges of ``descend`` as nodes, and back all rows up."""
+    prior, visits, q, child, links, stats, span, path, row = tree
+    n_actions = prior.shape[2]
+    for b in range(parents.shape[0]):
+        if row[b, DEPTH] < 0:
+            continue
+        row[b, FRESH] = 0
+        value = np.float32(0.0)
+        if needed[b]:
+            leaf = row[b, USED]
+            row[b, USED] += 1
+            clear_node(visits, child, links, stats, b, leaf, parents[b], rewards[b], discounts[b])
+            child[b, parents[b], actions[b]] = leaf
+            path[b, row[b, DEPTH], 0] = leaf
+            embeddings[b, leaf] = found[b]
+            if discounts[b] != 0.0:
+                row[b, FRESH] = 1
+                value = np.float32(values[b])
+                for a in range(n_actions):
+                    prior[b, leaf, a] = 1.0
+                set_prior(prior, b, leaf, logits[b])
+        backup(visits, q, links, stats, span, path, row, b, value)
+
+
+@uncounted
+def finish(latent, how):  # type: ignore[no-untyped-def]
+    """Apply a latent state's activation in place: float32 [n]."""
+    n = latent.shape[0]
+    if how == RELU:
+        for i in range(n):
+            latent[i] = max(latent[i], np.float32(0.0))
+    elif how == TANH:
+        for i in range(n):
+            latent[i] = np.tanh(latent[i])
+    elif how == SCALE:  # to [0, 1] (Schrittwieser et al. 2020, appendix G)
+        low, high = latent[0], latent[0]
+        for i in range(1, n):
+            low, high = min(low, latent[i]), max(high, latent[i])
+        scale = np.float32(1.0) / (high - low) if high > low else np.float32(0.0)
+        for i in range(n):
+            latent[i] = (latent[i] - low) * scale
+
+
+@njit(cache=True)
+def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction, inputs, buffers, active):  # type: ignore[no-untyped-def]
+    """Simulate in a compiled model until every root has ``target`` visits.
+
+    :param embeddings: float32 [B, M, latent]
+    :param how: LINEAR, RELU, TANH or SCALE
+    :param dynamics: rows, layers, tanh of a CompiledMLP
+    :param prediction: the same
+    :param inputs: scratch, float32 [latent + A]; the networks' ``buffers`` and ``active`` likewise
+    """
+    prior, visits, q, child, links, stats, span, path, row = tree
+    rows, layers, tanh = dynamics
+    head_rows, head_layers, head_tanh = prediction
+    n_actions, size = prior.shape[2], embeddings.shape[2]
+    policy = np.zeros(n_actions, np.float32)
+    for b in range(row.shape[0]):
+        row[b, FRESH] = 1  # no imagined step ends the episode
+        while links[b, 0, SEEN] <= target:
+            depth = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
+            node, action, leaf = path[b, depth - 1, 0], path[b, depth - 1, 1], row[b, USED]
+            for i in range(size):
+                inputs[i] = embeddings[b, node, i]
+            for a in range(n_actions):
+                inputs[size + a] = np.float32(a == action)
+            y = buffers[forward_row(inputs, rows, layers, tanh, buffers, active)]
+            latent = embeddings[b, leaf]
+            for i in range(size):
+                latent[i] = y[i]
+            finish(latent, how)
+            y = buffers[forward_row(latent, head_rows, head_layers, head_tanh, buffers, active)]
+            clear_node(visits, child, links, stats, b, leaf, node, y[n_actions + 1], discount)
+            child[b, node, action] = leaf
+            path[b, depth, 0] = leaf
+            row[b, USED], row[b, DEPTH] = leaf + 1, depth
+            for a in range(n_actions):
+                prior[b, leaf, a] = np.float32(1.0)
+            set_prior(prior, b, leaf, y)
+            backup(visits, q, links, stats, span, path, row, b, y[n_actions])
