@@ -15,6 +15,7 @@ Workers write a heartbeat into the database's own table, by the database's own c
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,10 @@ _INSTALL = "pip install 'sb3-lecture[tuning]'"
 
 class HeartbeatStorage(RDBStorage):
     """Optuna's database storage; see the module's text. Arguments are RDBStorage's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        weakref.finalize(self, self.engine.dispose)  # Optuna leaves its connections open
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Say that the trial's worker lives; a database that is busy for a moment gets the next beat."""

@@ -31,7 +31,7 @@ import numpy as np
 import optuna
 from filelock import BaseFileLock, FileLock
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
@@ -276,14 +276,27 @@ def work(job: Job) -> None:
                 if not busy:
                     return
             else:
-                with contextlib.suppress(UpdateFinishedTrialError):  # given up for lost, and repeated by another worker
-                    study.optimize(lambda trial: _attempt(job, lock, trial), n_trials=1, catch=(Exception,))
+                _run_one(job, study, lock)
                 continue
         time.sleep(POLL_SECONDS)  # another worker's last trial: if it is lost, it is run here
 
 
 class VoidTrialError(Exception):
     """The trial must not run."""
+
+
+def _run_one(job: Job, study: Study, lock: BaseFileLock) -> None:
+    claimed: list[int] = []
+
+    def objective(trial: Trial) -> float:
+        claimed.append(trial.number)
+        return _attempt(job, lock, trial)
+
+    try:
+        study.optimize(objective, n_trials=1, catch=(Exception,))
+    except Exception:  # not the objective's: those are caught
+        if not claimed or outcome(study.get_trials(deepcopy=False)[claimed[0]]) != "lost":
+            raise  # otherwise it was given up for lost and queued again: its result comes too late
 
 
 def _attempt(job: Job, lock: BaseFileLock, trial: Trial) -> float:

@@ -1,5 +1,6 @@
 """kill -9: no study lost, no completed trial lost, lost trials requeued exactly once."""
 
+import contextlib
 import random
 import sqlite3
 import time
@@ -31,11 +32,15 @@ def start_workers(job, n, target=work):
     return workers
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=90.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)
+
+
+def lines(log):
+    return log.read_bytes().count(b"\n")
 
 
 def running(study):
@@ -46,7 +51,7 @@ def successors(study, number):
     return [t for t in study.trials if RetryHeartbeatStaleTrialCallback.retry_history(t)[-1:] == [number]]
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_kills_at_random_moments_lose_nothing(tmp_path, rounds):
     rng = random.Random(rounds)
     log, where = tmp_path / "log", str(tmp_path / "study.db")
@@ -54,8 +59,9 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, rounds):
     job = Job(where, "s", 10**6, tuning_helpers.Logged(str(log), 0.005), str(tmp_path / "lock"), sampler="random", **TIMINGS)
     completed: dict[int, float] = {}
     for _ in range(rounds):
-        workers = start_workers(job, 3)
-        time.sleep(rng.uniform(0.0, 0.6))
+        workers, begun, wanted = start_workers(job, 3), lines(log), rng.randint(0, 12)
+        until(lambda begun=begun, wanted=wanted: lines(log) - begun >= wanted)  # 0: they are still starting
+        time.sleep(rng.uniform(0.0, 0.1))
         for worker in rng.sample(workers, rng.randint(1, 3)):
             worker.kill()
         time.sleep(rng.uniform(0.0, 0.05))
@@ -119,6 +125,7 @@ def test_a_trial_lost_twice_is_given_up_and_counts(tmp_path):
     assert tally(study) == {"lost": 1}
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used with Study.optimize")
 def test_a_kill_between_lost_and_requeued_is_made_up_for(tmp_path):
     job = Job(str(tmp_path / "s.db"), "s", 1, tuning_helpers.quadratic, str(tmp_path / "lock"), **TIMINGS)
     study = job.open()
@@ -127,6 +134,7 @@ def test_a_kill_between_lost_and_requeued_is_made_up_for(tmp_path):
     assert [outcome(trial) for trial in study.trials] == ["lost", "complete"]
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used with Study.optimize")
 def test_silence_beyond_the_grace_period_is_death_with_and_without_a_first_heartbeat(tmp_path):
     storage = open_storage(str(tmp_path / "s.db"), **TIMINGS)
     study = optuna.create_study(storage=storage, direction="maximize")
@@ -161,7 +169,10 @@ def test_why_not_a_journal_a_half_written_line_makes_it_unreadable(tmp_path):
     optuna.create_study(storage=JournalStorage(JournalFileBackend(path)), study_name="s")
     with open(path, "ab") as journal:  # what a kill in the middle of a write leaves
         journal.write(b'{"op_code":4,"worker_id":"1-')
-    another = JournalStorage(JournalFileBackend(path))
-    optuna.load_study(storage=another, study_name="s").add_trial(optuna.create_trial(value=2.0))  # glues its line to the half
+    for _ in range(2):  # the workers that live on glue a line to the half one, and do not notice
+        with contextlib.suppress(AttributeError, ValueError):
+            optuna.load_study(storage=JournalStorage(JournalFileBackend(path)), study_name="s").add_trial(
+                optuna.create_trial(value=2.0)
+            )
     with pytest.raises(ValueError, match=r"delimiter|Invalid log format|Unterminated"):
         optuna.load_study(storage=JournalStorage(JournalFileBackend(path)), study_name="s")

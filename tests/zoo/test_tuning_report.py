@@ -1,5 +1,6 @@
 """What is concluded from a study: intervals, verdicts, pictures, the config's text, and that noise does not win."""
 
+import csv
 import math
 import statistics
 
@@ -156,15 +157,20 @@ def test_report_holds_the_verdict_the_failures_and_all_pictures(tmp_path):
     assert "http" not in page, "the report asks the network for nothing"
     for name in ("history", "importances", "parallel_coordinates", "slices"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 13
+    with open(tmp_path / "trials.csv", newline="") as rows:
+        assert [int(row["number"]) for row in csv.DictReader(rows)] == list(range(12))
 
 
-def test_pictures_that_cannot_be_drawn_say_why(tmp_path):
-    study = optuna.create_study(direction="maximize")
-    study.add_trial(optuna.create_trial(value=1.0))
-    drawn = draw(study, tmp_path)
-    assert isinstance(drawn["importances"], str)
-    assert "http" not in write(study, tmp_path, None, {}).read_text(encoding="utf-8")
+def test_pictures_that_cannot_be_drawn_say_why(tmp_path, monkeypatch):
+    def refuse(study):
+        raise ValueError("only one trial")
+
+    monkeypatch.setattr("optuna.visualization.matplotlib.plot_param_importances", refuse)
+    study = full_study()
+    assert draw(study, tmp_path)["importances"] == "only one trial"
+    page = write(study, tmp_path, None, {}).read_text(encoding="utf-8")
+    assert "No picture: only one trial" in page
+    assert page.count("data:image/png;base64,") == 3
 
 
 # --- the config's text -----------------------------------------------------------------------------------------------
