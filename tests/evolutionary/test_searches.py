@@ -1,6 +1,7 @@
-"""The three searches on functions whose optimum is known, and on CartPole."""
+"""The three searches on functions whose optimum is known, on CartPole and on Pendulum."""
 
 import sys
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +13,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from sb3_lecture.evolutionary.cma_es import CMAES
 from sb3_lecture.evolutionary.evolution_strategies import EvolutionStrategies, centered_ranks, es_gradient
 from sb3_lecture.evolutionary.genetic_algorithm import GeneticAlgorithm
+from sb3_lecture.zoo import cli
 
 
 class OneStep(gym.Env):
@@ -164,17 +166,51 @@ def test_without_cmaes_the_error_names_what_to_install(monkeypatch):
         model.learn(1)
 
 
-def cartpole_return(cls, steps, seed, **kwargs):
-    model = cls("MlpPolicy", "CartPole-v1", seed=seed, **kwargs).learn(steps)
-    return evaluate_policy(model, make_vec_env("CartPole-v1", n_envs=10, seed=1000 + seed), n_eval_episodes=20)[0]
+def evaluated(model, env_id, seed, n_episodes):
+    env = make_vec_env(env_id, n_envs=10, seed=1000 + seed)
+    return evaluate_policy(model, env, n_eval_episodes=n_episodes)
 
 
-def test_cma_es_learns_cartpole():
-    assert cartpole_return(CMAES, 30_000, seed=0) >= 300
+@pytest.mark.parametrize(
+    ("cls", "n_steps", "least"), [(EvolutionStrategies, 100_000, 300), (GeneticAlgorithm, 60_000, 300), (CMAES, 30_000, 300)]
+)
+def test_it_learns_cartpole(cls, n_steps, least):
+    model = cls("MlpPolicy", "CartPole-v1", seed=0)
+    assert evaluated(model, "CartPole-v1", 0, 20)[0] < 100
+    assert evaluated(model.learn(n_steps), "CartPole-v1", 0, 20)[0] >= least
+
+
+def test_evolution_strategies_improve_on_pendulum():
+    model = EvolutionStrategies(
+        "MlpPolicy", "Pendulum-v1", learning_rate=0.7, sigma=1.0, population_size=32, common_random_numbers=True,
+        normalize_observations=True, seed=1,
+    )  # fmt: skip
+    assert evaluated(model, "Pendulum-v1", 1, 20)[0] < -1200
+    assert evaluated(model.learn(130_000), "Pendulum-v1", 1, 20)[0] > -900
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("cls", [EvolutionStrategies, GeneticAlgorithm, CMAES])
-def test_evolution_solves_cartpole(cls, seed):
-    assert cartpole_return(cls, 500_000, seed) >= 475
+@pytest.mark.parametrize(("cls", "n_steps"), [(EvolutionStrategies, 500_000), (GeneticAlgorithm, 500_000), (CMAES, 200_000)])
+def test_evolution_solves_cartpole(cls, n_steps, seed):
+    """The figures of docs/benchmarks_evolution.md, by the same lines."""
+    start = time.process_time()
+    model = cls("MlpPolicy", "CartPole-v1", seed=seed).learn(n_steps)
+    seconds = time.process_time() - start
+    mean, std = evaluated(model, "CartPole-v1", seed, 100)
+    print(f"{cls.__name__}, CartPole-v1, seed {seed}: {mean:.1f} ± {std:.1f}, {seconds:.0f} s")
+    assert mean >= 475
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_evolution_strategies_solve_pendulum_with_their_config(seed, tmp_path):
+    """The figures of docs/benchmarks_evolution.md, by the same command."""
+    options = ["--env", "Pendulum-v1", "--seed", str(seed), "-f", str(tmp_path), "--verbose", "0", "--eval-freq", "-1"]
+    start = time.process_time()
+    assert cli.main(["train", "--algo", "es", *options]) == 0
+    seconds = time.process_time() - start
+    model = EvolutionStrategies.load(tmp_path / "es" / "Pendulum-v1_1" / "Pendulum-v1.zip")
+    mean, std = evaluated(model, "Pendulum-v1", seed, 100)
+    print(f"es, Pendulum-v1, seed {seed}: {mean:.1f} ± {std:.1f}, {seconds:.0f} s")
+    assert mean >= -250
