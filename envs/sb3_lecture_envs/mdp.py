@@ -53,7 +53,7 @@ def sample_start(start_state: np.ndarray, start_cdf: np.ndarray, u: float) -> in
     :return: the state drawn
     """
     i = np.searchsorted(start_cdf, u, side="right")
-    return start_state[min(i, start_state.shape[0] - 1)]
+    return start_state[min(int(i), start_state.shape[0] - 1)]
 
 
 @numba.njit(cache=True)

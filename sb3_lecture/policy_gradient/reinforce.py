@@ -185,7 +185,7 @@ class REINFORCE(OnPolicyAlgorithm):
         :return: False if the callback stopped the training
         """
         self.policy.set_training_mode(False)
-        if not np.all(self._last_episode_starts):  # an uncounted episode of the last batch's policy is under way
+        if not np.asarray(self._last_episode_starts).all():  # an uncounted episode of the last batch's policy is under way
             self._last_obs = env.reset()  # type: ignore[assignment]
             self._last_episode_starts = np.ones(env.num_envs, dtype=bool)
         rollout_buffer.reset()

@@ -140,7 +140,7 @@ def uniform(rng: np.ndarray, stream: int) -> float:
     rng[stream] = z
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.float64(np.int64((z ^ (z >> np.uint64(31))) >> np.uint64(11))) * 2.0**-53
+    return float(np.int64((z ^ (z >> np.uint64(31))) >> np.uint64(11))) * 2.0**-53
 
 
 @rule
