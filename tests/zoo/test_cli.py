@@ -268,7 +268,6 @@ CARTPOLE = ["--env", "CartPole-v1", "-n", "10"]
         ),
         (["train", "--algo", "ppo_mask", "--conf-file", "{conf}", *CARTPOLE], "needs an env with action_masks()"),
         (["train", "--algo", "dqn", "--conf-file", "{conf}", "--env", "Pendulum-v1", "-n", "10"], "dqn on Pendulum-v1: "),
-        (["train", "--algo", "crossq", "-optimize", "--env", "Pendulum-v1"], "crossq has no search space"),
         (["enjoy", "--algo", "dqn", "-f", "{empty}"], "holds no run; train one first"),
         (["enjoy", "-f", "{empty}"], "holds no run; train one first"),
         (["enjoy", "--algo", "dqm"], "(did you mean 'dqn'?)"),

@@ -159,6 +159,7 @@ def test_workers_of_several_machines_run_exactly_n_trials(postgres, tmp_path):
     assert len(set(draws)) == 30
 
 
+@pytest.mark.slow
 def test_tune_runs_behind_the_proxy_and_train_reads_it(tmp_path, capsys):
     pytest.importorskip("grpc", reason="grpcio is not installed (the extra tuning)")
     with tune_server(str(tmp_path / "study.db")) as where:
