@@ -371,12 +371,10 @@ class SACDiscrete(OffPolicyAlgorithm):
             self._n_updates += 1
             losses.append(th.stack([critic_loss.detach(), loss.detach(), entropy, ent_coef[0]]))
 
-        critic, actor, entropy, alpha = th.stack(losses).mean(dim=0).tolist()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/critic_loss", critic)
-        self.logger.record("train/actor_loss", actor)
-        self.logger.record("train/entropy", entropy)
-        self.logger.record("train/ent_coef", alpha)
+        names = ("critic_loss", "actor_loss", "entropy", "ent_coef")
+        for name, mean in zip(names, th.stack(losses).mean(dim=0).tolist(), strict=True):
+            self.logger.record(f"train/{name}", mean)
 
     def learn(
         self: SelfSACDiscrete,
@@ -402,14 +400,11 @@ class SACDiscrete(OffPolicyAlgorithm):
 
 def _initial_ent_coef(ent_coef: str | float) -> tuple[float, bool]:
     """Return the first α, and whether it is learnt."""
-    if isinstance(ent_coef, str):
-        name, _, value = ent_coef.partition("_")
-        number = value.replace(".", "", 1).replace("e-", "", 1).isdigit()
-        if name != "auto" or (value and not (number and float(value) > 0)):
-            raise ValueError(
-                f'ent_coef={ent_coef!r} is unknown: give a number above 0, "auto" or "auto_0.1" (its first value)'
-            )
-        return (float(value) if value else 1.0), True
-    if ent_coef <= 0:
-        raise ValueError(f'ent_coef={ent_coef} must be above 0 (a small number for nearly none), or "auto"')
-    return float(ent_coef), False
+    learnt = isinstance(ent_coef, str) and ent_coef.startswith("auto")
+    try:
+        value = 1.0 if ent_coef == "auto" else float(str(ent_coef).removeprefix("auto_"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f'ent_coef={ent_coef!r} must be a number above 0, "auto", or "auto_0.1" to learn it from 0.1 on')
+    return value, learnt
