@@ -1,9 +1,10 @@
-"""Opponents for the board envs: a saved model, or a search, as a picklable callable (observation, mask) -> action.
+"""Opponents for the board envs: a saved model, a search, or both a search and a perfect player, as picklable callables.
 
     gym.make("Lecture/ConnectFour-v0", opponent=ModelOpponent(DQN, "logs/…/best_model.zip"))
 
-Board envs call ``seed(int)`` at ``reset(seed=…)`` and, where they run many games, ``batch(observations, masks)``. An opponent
-pickles as its recipe (class and path), not as the model it has loaded, so that SubprocVecEnv can send it to its processes.
+An opponent is called with (observation, mask) and answers with an action. Board envs call ``seed(int)`` at ``reset(seed=…)``
+and, where they run many games, ``batch(observations, masks)``. An opponent pickles as its recipe (class and path), not as the
+model it has loaded, so that SubprocVecEnv can send it to its processes.
 """
 
 import inspect
@@ -16,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import CategoricalDistribution
 
 from sb3_lecture_envs.board.game import Game
+from sb3_lecture_envs.board.players import PerfectPlayer
 
 
 class Search(Protocol):
@@ -151,3 +153,40 @@ class SearchOpponent:
             scores = scores + 1e-9 * self.rng.random(scores.shape)  # ties
             fallback = self.rng.random(scores.shape) - 1e9
         return np.where(masks, np.maximum(scores, fallback), -np.inf).argmax(axis=1)
+
+
+class OpeningOpponent:
+    """Two players in one: a search for the opening, and a perfect player from where its exact values come soon.
+
+    An exact solver may need minutes while the board is nearly empty. ``proven`` says who has moved last.
+
+    :param game: the rules; the state is read off the observation
+    :param opening: plays where ``soon`` is False
+    :param perfect: plays where ``soon`` is True
+    :param soon: states int [n, state_size] -> bool [n], such as ``ConnectFourSolver.knows_soon``
+    """
+
+    def __init__(
+        self, game: Game, opening: SearchOpponent, perfect: PerfectPlayer, soon: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self.game, self.opening, self.perfect, self.soon = game, opening, perfect, soon
+        self.proven = True
+
+    def seed(self, seed: int) -> None:
+        """Start the draws of both anew."""
+        self.opening.seed(seed)
+        self.perfect.seed(seed)
+
+    def __call__(self, observation: np.ndarray, mask: np.ndarray) -> int:
+        """Choose a legal move: observation [planes, H, W], mask bool [A]."""
+        return int(self.batch(observation[None], mask[None])[0])
+
+    def batch(self, observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Choose a legal move in every row: observations [n, planes, H, W], masks bool [n, A] -> int [n]."""
+        soon = self.soon(self.game.state_of(observations))
+        actions = np.zeros(len(masks), np.int64)
+        for player, rows in ((self.perfect, soon), (self.opening, ~soon)):
+            if rows.any():
+                actions[rows] = player.batch(observations[rows], masks[rows])
+        self.proven = bool(soon.all())
+        return actions

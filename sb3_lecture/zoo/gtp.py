@@ -60,6 +60,12 @@ class GtpEngine:
         self.player = self.make_player(game)
         self._clear_board([])
 
+    def warm_up(self) -> None:
+        """Let the player move once on a board of its own: kernels are compiled and models loaded before the clock runs."""
+        start = self.game.initial(1)
+        self.player(self.game.observe(start)[0], self.game.legal(start)[0])
+        self._mask(start[0])
+
     @property
     def state(self) -> np.ndarray:
         """The present state, int [state_size]."""
@@ -206,5 +212,6 @@ def gtp(argv: Sequence[str], source: TextIO | None = None, sink: TextIO | None =
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+    engine.warm_up()
     engine.run(sys.stdin if source is None else source, sys.stdout if sink is None else sink)
     return 0

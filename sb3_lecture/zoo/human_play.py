@@ -13,8 +13,10 @@ import numpy as np
 from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture_envs.board.env import BoardEnv, Opponent, make_opponent
 from sb3_lecture_envs.board.game import PLY, Game
+from sb3_lecture_envs.board.players import PerfectPlayer
 
 SIMULATIONS = 2000  # of the searching opponent, a move
+OPENING_SIMULATIONS = 100_000  # of the search that stands in for the perfect player while the solver would take minutes
 HELP = "Write a move, or: moves (list them), quit."
 
 
@@ -31,20 +33,29 @@ def named_opponent(
     :raises UserError: for a word that names none of these
     """
     if word == "mcts":
-        from sb3_lecture.common.opponents import SearchOpponent
-        from sb3_lecture.model_based.mcts import RolloutSearch
-
-        return SearchOpponent(game, RolloutSearch(game, n_simulations=simulations, seed=seed), seed=seed)
+        return _search(game, simulations, seed)
     if word in ("random", "perfect"):
         try:
             player = make_opponent(game, word)
         except ValueError as error:
             raise UserError(f"--opponent {word}: {first_line(error)}") from error
+        soon = getattr(getattr(player, "grader", None), "knows_soon", None)
+        if isinstance(player, PerfectPlayer) and soon is not None:
+            from sb3_lecture.common.opponents import OpeningOpponent
+
+            player = OpeningOpponent(game, _search(game, OPENING_SIMULATIONS, seed), player, soon)
         assert player is not None
         if seed is not None:
             player.seed(seed)  # type: ignore[attr-defined]
         return player
     return _saved_opponent(Path(word), algo, seed)
+
+
+def _search(game: Game, simulations: int, seed: int | None) -> Any:
+    from sb3_lecture.common.opponents import SearchOpponent
+    from sb3_lecture.model_based.mcts import RolloutSearch
+
+    return SearchOpponent(game, RolloutSearch(game, n_simulations=simulations, seed=seed), seed=seed)
 
 
 def _saved_opponent(path: Path, algo: str | None, seed: int | None) -> Opponent:
@@ -101,8 +112,8 @@ def play(
     human = int(np.random.default_rng(seed).integers(2)) if side == "random" else ("first", "second").index(side)
     observation, _ = env.reset(seed=seed)
     write(f"You play {'XO'[human]}, the {('first', 'second')[human]} player. {HELP}")
-    if opponent == "perfect" and type(game).__name__ == "ConnectFour":
-        write("The perfect player searches to the end of the game: its first few answers may take minutes, later ones none.")
+    if hasattr(player, "proven"):
+        write("The perfect player solves every position; what it cannot solve within seconds it searches, and says so.")
     while True:
         mover = int(env.state[PLY]) % 2
         if mover == human:
@@ -113,7 +124,8 @@ def play(
                 return 0.0
         else:
             action = int(player(observation, env.action_masks()))
-            write(f"{'XO'[mover]} plays {game.action_to_text(action)}.")
+            doubt = "" if getattr(player, "proven", True) else " (by search: this opening is not solved)"
+            write(f"{'XO'[mover]} plays {game.action_to_text(action)}{doubt}.")
         observation, reward, terminated, _, _ = env.step(action)
         if terminated:
             result = reward if mover == human else 0.0 - reward

@@ -11,7 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 import sb3_lecture_envs  # noqa: F401  registers the ids
-from sb3_lecture.common.opponents import ModelOpponent, SearchOpponent, legal_actions
+from sb3_lecture.common.opponents import ModelOpponent, OpeningOpponent, SearchOpponent, legal_actions
 from sb3_lecture.model_based.mcts import RolloutSearch
 from sb3_lecture_envs.board.game import PLY
 from sb3_lecture_envs.board.players import RandomPlayer
@@ -146,6 +146,29 @@ def test_the_search_beats_chance_in_the_env():
         results += rewards[terminated].tolist()
     assert len(results) > 100 and max(results) <= 0 and np.mean(results) < -0.7
     assert (env.state[:, PLY] < 9).all()
+
+
+def after_two_marks(states):
+    return states[:, PLY] >= 2
+
+
+def test_an_opening_is_searched_and_the_rest_played_perfectly():
+    game, states, table = TicTacToe(), some_states(300), solve(TicTacToe())
+    states = np.concatenate([states, game.initial(20)])
+    opening = SearchOpponent(game, lambda rows: np.repeat(np.eye(9)[[7]], len(rows), axis=0), seed=0)
+    player = OpeningOpponent(game, opening, game.perfect_player(seed=0), after_two_marks)
+    masks, values, soon = game.legal(states), table.move_values(states), after_two_marks(states)
+    actions = player.batch(game.observe(states), masks)
+    assert not player.proven and 0 < soon.sum() < len(states)
+    np.testing.assert_array_equal(values[soon, actions[soon]], values[soon].max(axis=1))
+    assert (actions[-20:] == 7).all()  # the search's first move
+    assert player(game.observe(states[soon])[0], masks[soon][0]) < 9 and player.proven
+    player = OpeningOpponent(game, SearchOpponent(game, TableSearch()), game.perfect_player(), after_two_marks)
+    copy, runs = pickle.loads(pickle.dumps(player)), []
+    for each in (player, copy):
+        each.seed(5)
+        runs.append(each.batch(game.observe(states), masks))
+    np.testing.assert_array_equal(runs[0], runs[1])
 
 
 def test_a_tree_search_is_an_opponent_also_after_a_journey():

@@ -93,6 +93,21 @@ def test_positional_superko_is_enforced():
     assert answers == ["="] * (len(stones) + 6) + ["? illegal move"]
 
 
+def test_warming_up_asks_the_player_once_and_leaves_the_game_alone():
+    asked = []
+
+    def player(observation, mask):
+        asked.append(observation)
+        return int(np.flatnonzero(mask)[0])
+
+    engine = GtpEngine(lambda game: player, size=5)
+    engine.answer("play b C3")
+    before = engine.state.copy()
+    engine.warm_up()
+    assert len(asked) == 1 and len(engine.states) == 2
+    np.testing.assert_array_equal(engine.state, before)
+
+
 def test_the_command_line_builds_the_engine(capsys):
     sink = io.StringIO()
     assert gtp(["--opponent", "random", "--size", "7", "--seed", "0"], io.StringIO("genmove b\nquit\n"), sink) == 0
@@ -147,6 +162,17 @@ def test_a_person_may_leave_and_meets_the_perfect_player():
     assert (
         play("Lecture/Nim-v0", "random", env_kwargs={"heaps": (2, 1)}, side="random", read=read, write=printed.append) == 0.0
     )
+
+
+def test_the_perfect_player_of_connect_four_says_where_it_searches(monkeypatch):
+    monkeypatch.setattr("sb3_lecture.zoo.human_play.OPENING_SIMULATIONS", 100)
+    read, printed = terminal("1", "quit")
+    play("Lecture/ConnectFour-v0", "perfect", seed=0, read=read, write=printed.append)
+    answers = [line for line in printed if line.startswith("O plays")]
+    assert len(answers) == 1 and answers[0].endswith("(by search: this opening is not solved).")
+    read, printed = terminal("quit")
+    play("Lecture/ConnectFour-v0", "perfect", side="second", seed=0, read=read, write=printed.append)
+    assert "X plays 4." in printed  # the only winning first move, from the book
 
 
 def test_wrong_words_are_told():

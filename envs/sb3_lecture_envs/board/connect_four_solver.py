@@ -30,6 +30,7 @@ N_SCORES = MAX_SCORE - MIN_SCORE + 1
 TABLE_BITS = 23  # a table of 2^23 positions, 64 MiB
 DEEP = 30  # from this ply on a look into the table costs more than it saves
 CENTRE_OUT = (3, 2, 4, 1, 5, 0, 6)
+SOON = 8  # stones from which on the values of all moves take seconds
 
 
 @njit(cache=True)
@@ -199,9 +200,9 @@ def _move_scores(states: np.ndarray, sign_only: bool, table: np.ndarray, scratch
 class ConnectFourSolver:
     """Exact values of every Connect Four position: a grader in the sense of ``players``.
 
-    Positions with twelve or more stones take 0.15 s or less in the mean; each stone less doubles the time, up to minutes for
-    the empty board, so the committed book is asked first. The table of bounds (8 bytes an entry) lives as long as the
-    object and is not pickled.
+    Positions with twelve or more stones take 0.15 s or less in the mean; each stone less doubles the time (two seconds with
+    eight, half a minute with four, a quarter of an hour on the empty board), so the committed book is asked first. The table
+    of bounds (8 bytes an entry) lives as long as the object and is not pickled.
 
     :param table_bits: the table holds 2^bits positions (default 23: 64 MiB), allocated at the first search
     :param book: whether to look positions up in the committed book first (default True)
@@ -231,6 +232,14 @@ class ConnectFourSolver:
             known = book.get((int(state[OWN]), int(state[OTHER])), {})
             out[i] = known[which] if which in known else self._search(states[i : i + 1], which == "values")[0]
         return out
+
+    def knows_soon(self, states: np.ndarray) -> np.ndarray:
+        """Return where ``move_values`` answers at once or within seconds, bool [n]: from eight stones on, and in the book.
+
+        :param states: int64 [n, 4] of ConnectFour
+        """
+        book = load_book() if self.book else {}
+        return np.array([state[PLY] >= SOON or (int(state[OWN]), int(state[OTHER])) in book for state in states], np.bool_)
 
     def move_scores(self, states: np.ndarray) -> np.ndarray:
         """Return the score of every move, int16 [n, 7], ILLEGAL where none.
