@@ -18,10 +18,10 @@ for all of them, the actor all π(a|s), and the expectations of SAC become sums 
 Why this room: the actor is an explicit distribution that a gradient is pushed through, the target is an expectation under
 it; no maximum over values picks an action.
 
-Choices and deviations: the paper's target entropy, H̄ = 0.98 ln |A|, keeps the policy nearly uniform, which a task such as
-CartPole does not forgive; it is the default ("auto"), and a number or a fixed ``ent_coef`` overrides it. J_α is taken in ln α,
-as SB3 does. Actor and critics share no layers. In J_π stands the critics' minimum, as in the paper's code, and it is
-the one that their own step has just computed, one update old. A time limit is bootstrapped through.
+Choices and deviations: the paper's target entropy, H̄ = 0.98 ln |A|, keeps the policy nearly uniform; it is the default
+("auto"), and a number or a fixed ``ent_coef`` overrides it. J_α is taken in ln α, as SB3 does. Actor and critics share no
+layers. In J_π stands the critics' minimum, as in the paper's code, and it is the one that their own step has just computed,
+one update old. A time limit is bootstrapped through.
 """
 
 from typing import Any, ClassVar, Literal, TypeVar
