@@ -25,6 +25,35 @@ def _disc(image: np.ndarray, row: float, column: float, radius: float, colour: t
     image[:] = image * (1 - cover) + np.array(colour) * cover
 
 
+def _cross(image: np.ndarray, row: float, column: float, radius: float, colour: tuple[int, ...]) -> None:
+    """Paint two diagonal strokes, in place; centre and radius in cells."""
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    y, x = y - (row + 0.5) * CELL, x - (column + 0.5) * CELL
+    off = np.minimum(np.abs(y - x), np.abs(y + x)) / 2**0.5  # distance from the nearer diagonal
+    inside = np.maximum(np.abs(y), np.abs(x)) - radius * CELL * 0.75
+    cover = np.clip(0.5 - np.maximum(off - 0.07 * CELL, inside), 0, 1)[..., None]
+    image[:] = image * (1 - cover) + np.array(colour) * cover
+
+
+def _star_points(size: int) -> list[int]:
+    """Return the rows and columns of a Go board's star points."""
+    edge = 2 if size < 12 else 3
+    return [size // 2] if size < 7 else [edge, size - 1 - edge] if size % 2 == 0 else [edge, size // 2, size - 1 - edge]
+
+
+def _grid(image: np.ndarray, height: int, width: int, colour: tuple[int, ...], on_crossings: bool) -> None:
+    """Draw the lines around the cells, or (Go) through their middles, with star points, in place."""
+    half = CELL // 2 if on_crossings else 0
+    for i in range(height + (half == 0)):
+        image[min(i * CELL + half, height * CELL - 1), half : width * CELL - half] = colour
+    for j in range(width + (half == 0)):
+        image[half : height * CELL - half, min(j * CELL + half, width * CELL - 1)] = colour
+    stars = _star_points(height) if on_crossings else []
+    for row in stars:
+        for column in stars:
+            _disc(image, row, column, 0.07, colour)
+
+
 def draw(game: Game, state: np.ndarray, last_action: int | None = None) -> np.ndarray:
     """Draw a state.
 
@@ -41,14 +70,15 @@ def draw(game: Game, state: np.ndarray, last_action: int | None = None) -> np.nd
     height, width = board.shape
     image = np.empty((height * CELL, width * CELL, 3))
     image[:] = paper
-    half = CELL // 2 if kind == "Go" else 0  # Go is played on the crossings
-    for i in range(height + (half == 0)):
-        image[min(i * CELL + half, height * CELL - 1), half : width * CELL - half] = lines
-    for j in range(width + (half == 0)):
-        image[half : height * CELL - half, min(j * CELL + half, width * CELL - 1)] = lines
+    _grid(image, height, width, lines, on_crossings=kind == "Go")
     for row in range(height):
         for column in range(width):
-            if board[row, column]:
+            if kind == "TicTacToe" and board[row, column] > 0:
+                _cross(image, row, column, 0.36, first)
+            elif kind == "TicTacToe" and board[row, column]:
+                _disc(image, row, column, 0.36, second)
+                _disc(image, row, column, 0.26, paper)  # a ring
+            elif board[row, column]:
                 _disc(image, row, column, 0.42, first if board[row, column] > 0 else second)
             elif kind == "ConnectFour":
                 _disc(image, row, column, 0.42, (235, 240, 250))
