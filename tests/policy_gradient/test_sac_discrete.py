@@ -153,7 +153,7 @@ def test_the_smallest_grid_world_is_solved_exactly(kind):
         actor_gradient=kind, ent_coef=0.03, policy_kwargs={"net_arch": [32]}, seed=1, device="cpu",
     )  # fmt: skip
     assert exact_evaluation(model).regret > 0.1  # not solved by its first weights
-    model.learn(2048)
+    model.learn(1536)
     assert exact_evaluation(model).regret == pytest.approx(0.0, abs=1e-9)
 
 
