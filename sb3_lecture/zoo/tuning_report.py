@@ -191,6 +191,8 @@ def draw(study: Study, folder: Path) -> dict[str, Path | str]:
             try:
                 plot(study)
                 pyplot.gcf().set_size_inches(*size)
+                if name == "parallel_coordinates":
+                    _make_readable(pyplot.gcf().axes)
                 pyplot.savefig(path, dpi=110, bbox_inches="tight")
                 results[name] = path
             except (ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:  # too few trials, or all alike
@@ -198,6 +200,16 @@ def draw(study: Study, folder: Path) -> dict[str, Path | str]:
             finally:
                 pyplot.close("all")
     return results
+
+
+def _make_readable(all_axes: Sequence[Any]) -> None:
+    """Take away the grids that lie over one another, and the lines behind the numbers."""
+    for axes in all_axes:
+        axes.grid(False)
+        axes.set_facecolor("white")
+        axes.spines[:].set_color("gray")
+        for label in axes.get_yticklabels(which="both"):
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
