@@ -11,6 +11,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -35,7 +36,7 @@ from sb3_lecture.zoo.tuning_objective import (
     check,
 )
 from sb3_lecture.zoo.tuning_report import Verdict
-from sb3_lecture.zoo.tuning_storage import hide_password, is_file, open_storage
+from sb3_lecture.zoo.tuning_storage import hide_password, is_file, is_proxy, open_storage
 from sb3_lecture.zoo.tuning_study import (
     GRACE,
     HEARTBEAT,
@@ -301,9 +302,12 @@ def _dashboard(options: Options) -> Iterator[None]:
         return
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise UserError("--dashboard needs optuna-dashboard: pip install 'sb3-lecture[tuning]'")
+    if is_proxy(options.where):
+        raise UserError("--dashboard reads a file or a database: start it there, beside the server")
     storage = f"sqlite:///{options.where}" if is_file(options.where) else options.where
     code = "from optuna_dashboard._cli import main; main()"
-    server = subprocess.Popen([sys.executable, "-c", code, storage, "--port", "8080"])
+    command = [sys.executable, "-c", code, storage, "--port", "8080"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # it lists every request
     print("Dashboard: http://127.0.0.1:8080/")
     try:
         yield
@@ -313,8 +317,6 @@ def _dashboard(options: Options) -> Iterator[None]:
 
 
 def _wait_for_ctrl_c() -> None:
-    import threading
-
     threading.Event().wait()
 
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from sb3_lecture.zoo import tuning_study
 from sb3_lecture.zoo.tuning_storage import open_storage
-from sb3_lecture.zoo.tuning_study import WORKER, Job, context, counts, outcome, requeue_lost, tally, work
+from sb3_lecture.zoo.tuning_study import WORKER, Job, context, counts, outcome, requeue_lost, run_workers, tally, work
 
 TIMINGS = {"heartbeat": 1, "grace": 2}
 
@@ -109,6 +109,21 @@ def test_a_killed_worker_is_requeued_exactly_once_with_the_same_values(tmp_path)
     assert RetryHeartbeatStaleTrialCallback.retried_trial_number(trials[1]) == 0
     requeue_lost(study)
     assert len(study.trials) == 5
+
+
+def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(tmp_path):
+    flag = tmp_path / "go"
+    job = Job(str(tmp_path / "s.db"), "s", 3, tuning_helpers.Held(str(flag)), str(tmp_path / "lock"), **TIMINGS)
+
+    def interrupt(study):
+        if any(WORKER in trial.user_attrs for trial in running(study)):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_workers(job, 1, tuning_helpers.PRELOAD, interrupt)
+    flag.touch()
+    work(job)
+    assert [outcome(trial) for trial in job.open().trials] == ["lost", "complete", "complete", "complete"]
 
 
 def test_a_trial_lost_twice_is_given_up_and_counts(tmp_path):
