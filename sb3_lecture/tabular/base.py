@@ -388,8 +388,9 @@ class TabularAlgorithm(BaseAlgorithm):
             put_states(self.env, walk.state.tolist())
             before = self._episode_num
             infos = self._episode_infos(walk, files)
+            actions = walk.action + int(self.action_space.start)
             callback.update_locals(
-                {"actions": walk.action, "rewards": walk.reward, "dones": walk.terminated | walk.truncated, "infos": infos,
+                {"actions": actions, "rewards": walk.reward, "dones": walk.terminated | walk.truncated, "infos": infos,
                  "new_obs": self._last_obs}
             )  # fmt: skip
             if not callback.on_step():

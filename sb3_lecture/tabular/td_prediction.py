@@ -63,7 +63,7 @@ def update_n_step(agent: Agent, i: int, s: int, a: int, r: float, s2: int, termi
 
 
 @rule
-def keep_traces(memory: StateTraces, i: int, s: int, fading: float) -> None:
+def keep_traces(memory: StateTraces, i: int, fading: float) -> None:
     """Fade all traces of env i; those below FADED are dropped from the list of the active ones."""
     k = 0
     while k < memory.n_active[i]:
@@ -100,7 +100,7 @@ def update_lambda(agent: Agent, i: int, s: int, a: int, r: float, s2: int, termi
             memory.pending[i, x] += change
         else:
             agent.q[x, 0] += change
-    keep_traces(memory, i, s, 0.0 if done else agent.gamma * agent.options.lambda_)
+    keep_traces(memory, i, 0.0 if done else agent.gamma * agent.options.lambda_)
     if done and agent.options.offline:
         for x in range(memory.pending.shape[1]):
             agent.q[x, 0] += memory.pending[i, x]
@@ -115,7 +115,7 @@ def update_true_online(agent: Agent, i: int, s: int, a: int, r: float, s2: int, 
     alpha, fading = rate(agent, s, 0), agent.gamma * agent.options.lambda_
     value, next_value = agent.q[s, 0], 0.0 if terminated else agent.q[s2, 0]
     delta = r + agent.gamma * next_value - value
-    keep_traces(memory, i, s, fading)
+    keep_traces(memory, i, fading)
     raise_trace(memory, i, s, 1.0 - alpha * memory.trace[i, s])  # z(s) has faded already: this is αγλ z_old(s)
     moved = value - memory.old_value[i]
     for k in range(memory.n_active[i]):
@@ -124,7 +124,7 @@ def update_true_online(agent: Agent, i: int, s: int, a: int, r: float, s2: int, 
     agent.q[s, 0] -= alpha * moved
     memory.old_value[i] = 0.0 if done else next_value
     if done:
-        keep_traces(memory, i, s, 0.0)
+        keep_traces(memory, i, 0.0)
 
 
 class TDPrediction(PredictionAlgorithm):

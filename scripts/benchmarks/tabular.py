@@ -86,18 +86,20 @@ def lists(steps: int = 50_000) -> int:
 @numba.njit
 def _bare(next_state: np.ndarray, reward: np.ndarray, end: np.ndarray, start: int, steps: int, q: np.ndarray) -> None:
     """Nothing but the world's table, numpy's random numbers inside numba, and the update."""
-    s = start
+    s, n_actions = start, q.shape[1]
     for _ in range(steps):
         a = 0
         if np.random.random() < EPSILON:
-            a = np.random.randint(4)
+            a = np.random.randint(n_actions)
         else:
-            for b in range(1, 4):
+            for b in range(1, n_actions):
                 if q[s, b] > q[s, a]:
                     a = b
         s2, best = next_state[s, a], 0.0
         if not end[s, a]:
-            best = max(max(q[s2, 0], q[s2, 1]), max(q[s2, 2], q[s2, 3]))
+            best = q[s2, 0]
+            for b in range(1, n_actions):
+                best = max(best, q[s2, b])
         q[s, a] += ALPHA * (reward[s, a] + GAMMA * best - q[s, a])
         s = start if end[s, a] else s2
 
@@ -105,21 +107,24 @@ def _bare(next_state: np.ndarray, reward: np.ndarray, end: np.ndarray, start: in
 @numba.njit
 def _bare_xorshift(next_state: np.ndarray, reward: np.ndarray, end: np.ndarray, start: int, steps: int, q: np.ndarray) -> None:
     """The same with Marsaglia's xorshift (2003), the cheapest generator that still looks random: 64 bits a step."""
-    s, bits, coin = start, np.uint64(88172645463325252), np.uint64(EPSILON * 2**32)
+    s, n_actions = start, q.shape[1]
+    bits, coin = np.uint64(88172645463325252), np.uint64(EPSILON * 2**32)
     for _ in range(steps):
         bits ^= bits << np.uint64(13)
         bits ^= bits >> np.uint64(7)
         bits ^= bits << np.uint64(17)
         a = 0
         if bits >> np.uint64(32) < coin:
-            a = np.int64(bits & np.uint64(3))
+            a = np.int64((bits & np.uint64(0xFFFFFFFF)) % np.uint64(n_actions))
         else:
-            for b in range(1, 4):
+            for b in range(1, n_actions):
                 if q[s, b] > q[s, a]:
                     a = b
         s2, best = next_state[s, a], 0.0
         if not end[s, a]:
-            best = max(max(q[s2, 0], q[s2, 1]), max(q[s2, 2], q[s2, 3]))
+            best = q[s2, 0]
+            for b in range(1, n_actions):
+                best = max(best, q[s2, b])
         q[s, a] += ALPHA * (reward[s, a] + GAMMA * best - q[s, a])
         s = start if end[s, a] else s2
 
@@ -188,7 +193,7 @@ def slippery_grid(n: int, slip: float = 0.2) -> TabularMDP:
     wall = rng.random((n, n)) < 0.2
     wall[0, 0] = wall[-1, -1] = False
     row, column = np.divmod(np.arange(n * n), n)
-    to = np.empty((n * n, 4), np.int64)
+    to = np.empty((n * n, 4), np.int32)
     for a, (down, right) in enumerate(((-1, 0), (0, 1), (1, 0), (0, -1))):
         r2, c2 = np.clip(row + down, 0, n - 1), np.clip(column + right, 0, n - 1)
         to[:, a] = np.where(wall[r2, c2], row * n + column, r2 * n + c2)
@@ -200,5 +205,5 @@ def slippery_grid(n: int, slip: float = 0.2) -> TabularMDP:
     end = np.zeros(next_state.shape, np.bool_)
     end[-1] = True
     prob = np.broadcast_to([1 - slip, slip / 2, slip / 2], next_state.shape)
-    ptr = np.arange(0, next_state.size + 1, 3)
+    ptr = np.arange(0, next_state.size + 1, 3, dtype=np.int32)
     return TabularMDP(n * n, 4, ptr, next_state.ravel(), prob.ravel(), reward.ravel(), end.ravel(), [0], [1.0])

@@ -125,7 +125,7 @@ def test_a_baseline_helps_the_gradient_bandit():
                 model.learn(200, reset_num_timesteps=False)
                 pulls.append((model.policy.visits.numpy()[0, best] - before) / 200)
             share[baseline, alpha] = np.mean(pulls)
-    assert 0.75 < share[True, 0.1] < 0.9 and 0.65 < share[True, 0.4] < 0.82, share
+    assert 0.74 < share[True, 0.1] < 0.9 and 0.58 < share[True, 0.4] < 0.78, share
     assert share[False, 0.1] < share[True, 0.1] - 0.15 and share[False, 0.4] < share[True, 0.4] - 0.2, share
     assert share[False, 0.4] < share[False, 0.1], share
 

@@ -253,6 +253,29 @@ def test_multi_discrete_observations_are_numbered():
         DiscretizeObservation(gym.make("CartPole-v1"))
 
 
+class Counted(gym.Env):
+    """States 3 and 4, actions 1 and 2; action 2 goes from 3 to 4 and from there, with reward 1, to the end."""
+
+    observation_space, action_space = gym.spaces.Discrete(2, start=3), gym.spaces.Discrete(2, start=1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 3
+        return self.at, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        end = self.at == 4 and action == 2
+        self.at = 4 if action == 2 else 3
+        return self.at, float(end), end, False, {}
+
+
+def test_spaces_may_start_anywhere():
+    model = sb3_lecture.QLearning(env=Counted(), seed=0, gamma=0.5, learning_rate=1.0, exploration_final_eps=1.0).learn(2000)
+    np.testing.assert_array_equal(model.q_table, [[0.25, 0.5], [0.25, 1.0]])
+    np.testing.assert_array_equal(model.predict([3, 4], deterministic=True)[0], [2, 2])
+
+
 @pytest.mark.slow
 def test_q_learning_balances_the_pole():
     def make():
