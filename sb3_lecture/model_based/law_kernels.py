@@ -1,8 +1,8 @@
 """The compiled simulations of a search in a law: descend, step the rules, evaluate, back up.
 
 One simulation walks from the root along the selected actions to an edge that leads nowhere yet, plays it, and evaluates the
-new state: by one call of a network for the whole batch (``grow``, the call, ``settle``), by a compiled network, or by a random
-rollout; with the last two ``grow`` runs all simulations in one call.
+new state: by one call of a network for the whole batch, by a compiled network, or by a random rollout; with the last two
+``grow`` runs all simulations in one call.
 """
 
 import numpy as np
@@ -68,6 +68,17 @@ def _met(links, states, b, leaf, outcome):  # type: ignore[no-untyped-def]
     return leaf
 
 
+@uncounted
+def _settle(prior, visits, q, links, stats, span, path, row, b, logits, value):  # type: ignore[no-untyped-def]
+    """Give row b's leaf the evaluation that was asked for last time, if any was, and back it up."""
+    if row[b, DEPTH] < 0:
+        return
+    if row[b, FRESH] == 1:
+        set_prior(prior, b, path[b, row[b, DEPTH], 0], logits)
+    backup(visits, q, links, stats, span, path, row, b, value if row[b, FRESH] == 1 else np.float32(0.0))
+    row[b, DEPTH] = -1
+
+
 @njit(cache=True)
 def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-untyped-def]
     """Write the roots of all rows but those kept from the last search, and what the network sees there.
@@ -81,25 +92,13 @@ def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-unty
             states[b, 0] = roots[b]
             clear_node(visits, child, links, stats, b, 0, -1, 0.0, 1.0)
             row[b, USED] = 1
+        row[b, DEPTH] = -1
         legal(law, states[b, 0], mask)
         if not mask.any():
             return b
         _mark(prior, b, 0, mask)
         observe(law, states[b, 0], observations[b])
     return -1
-
-
-@njit(cache=True)
-def settle(tree, logits, values):  # type: ignore[no-untyped-def]
-    """Give the new leaves their evaluation, logits [B, A] and values [B], and back all rows up."""
-    prior, visits, q, _child, links, stats, span, path, row = tree
-    for b in range(values.shape[0]):
-        if row[b, DEPTH] >= 0:
-            value = np.float32(0.0)
-            if row[b, FRESH] == 1:
-                set_prior(prior, b, path[b, row[b, DEPTH], 0], logits[b])
-                value = np.float32(values[b])
-            backup(visits, q, links, stats, span, path, row, b, value)
 
 
 @njit(cache=True)
@@ -123,27 +122,26 @@ def rollout(law, state, discount, length, z, mask):  # type: ignore[no-untyped-d
 
 @njit(cache=True)
 def grow(  # type: ignore[no-untyped-def]
-    law, tree, states, observations, rule, discount, stochastic, rng, target, how, length, flat, network, scratches
+    law, tree, states, observations, rule, discount, stochastic, rng, target, how, length, logits, values, network
 ):
     """Simulate in every row whose root has fewer than ``target`` visits.
 
-    ASK walks each row to its next leaf and writes what the network sees there; ``settle`` follows. COMPUTE and ROLL_OUT run
-    all simulations of a row, then of the next: a leaf is worth what the compiled network says, or one random rollout. All
-    three are one kernel because a function between this loop and its parts would count references at every simulation.
+    ASK gives each row's last leaf its evaluation, logits [B, A] and values [B], backs it up, walks to the next leaf and writes
+    what the network sees there. COMPUTE and ROLL_OUT run all simulations of a row, then of the next: a leaf is worth what the
+    compiled network says, or one random rollout. All three are one kernel because a function between this loop and its parts
+    would count references at every simulation.
 
     :param length: most steps of a rollout
-    :param flat: float32 [B, n], a view of ``observations``
-    :param network: rows, layers, tanh, squash of a CompiledMLP
-    :param scratches: its buffers and active
+    :param network: rows, layers, tanh, squash, buffers and active of a CompiledMLP
     """
     prior, visits, q, child, links, stats, span, path, row = tree
-    weights, layers, tanh, squash = network
-    buffers, active = scratches
+    weights, layers, tanh, squash, buffers, active = network
     n_actions = prior.shape[2]
     mask, policy = np.zeros(n_actions, np.bool_), np.zeros(n_actions, np.float32)
     scratch = np.zeros(states.shape[2], states.dtype)
+    flat = observations.reshape(observations.shape[0], -1)
     for b in range(rng.shape[0]):
-        row[b, DEPTH] = -1
+        _settle(prior, visits, q, links, stats, span, path, row, b, logits[b], values[b])
         z = rng[b]
         while links[b, 0, SEEN] <= target:
             node, depth = 0, 0
@@ -190,6 +188,7 @@ def grow(  # type: ignore[no-untyped-def]
                 set_prior(prior, b, leaf, y)
                 value = np.tanh(y[n_actions]) if squash else y[n_actions]
             backup(visits, q, links, stats, span, path, row, b, value)
+            row[b, DEPTH] = -1
         rng[b] = z
 
 

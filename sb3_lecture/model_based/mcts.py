@@ -19,6 +19,7 @@ of the root, those of a tree kept from the last move included (AlphaGo Zero adds
 """
 
 import logging
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,8 @@ import numpy as np
 from sb3_lecture_envs.board.game import Game
 
 from .compiled_mlp import CompiledMLP
-from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, keep_subtrees, plant, settle
-from .model_kernels import attach, descend, gather, imagine
+from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, keep_subtrees, plant
+from .model_kernels import explore, imagine
 from .search_tree import (
     DISCOUNT,
     GUMBEL,
@@ -39,7 +40,6 @@ from .search_tree import (
     SIBLING,
     SUM,
     UCT,
-    USED,
     Rule,
     Tree,
     exploration_table,
@@ -49,7 +49,7 @@ from .search_tree import (
     open_roots,
     tree_bytes,
 )
-from .simulators import STATE, CompiledModel, EnvSimulator, Evaluate, GameSimulator, LawSimulator, ModelSimulator, Root
+from .simulators import STATE, CompiledModel, Evaluate, GameSimulator, LawSimulator, Root
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +172,11 @@ class MCTS:
         self._tree: Tree | None = None
         self._states = np.zeros((0, 0, 0), np.int64)
         self._observations = np.zeros((0, 0), np.float32)
+        self._embeddings = np.zeros((0, 0), np.float32)
         self._kept = np.zeros(0, np.bool_)  # rows that search() may take up again
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_tree", "_states", "_observations", "_kept", "_capacity")
+        dropped = ("_tree", "_states", "_observations", "_embeddings", "_kept", "_capacity")
         return {key: value for key, value in self.__dict__.items() if key not in dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -280,7 +281,7 @@ class MCTS:
         batch = len(root.values)
         tree.prior[:, 0] = 1.0
         tree.visits[:, 0], tree.child[:, 0] = 0, -1
-        tree.links[:, 0], tree.row[:, USED] = (-1, -1, 1), 1  # PARENT, SIBLING, SEEN
+        tree.links[:, 0], tree.row[:] = (-1, -1, 1), (1, -1, 0)  # PARENT, SIBLING, SEEN; USED, DEPTH, FRESH
         tree.stats[:, 0, REWARD], tree.stats[:, 0, DISCOUNT] = 0.0, 1.0
         self._strike(tree, legal)
         open_roots(tree, _float32(root.logits), _float32(root.values), np.zeros(batch, np.bool_), *self.value_range)
@@ -324,41 +325,53 @@ class MCTS:
         compiled = isinstance(network, CompiledMLP) and (batch <= FEW_ROWS or network.nbytes <= CACHED_BYTES)
         how = ROLL_OUT if network is None else COMPUTE if compiled else ASK
         mlp = network if isinstance(network, CompiledMLP) else NO_NETWORK
-        parts, scratches = (mlp.rows, mlp.layers, mlp.tanh, mlp.squash), (mlp.buffers, mlp.active)
-        flat = observations.reshape(batch, -1)
-        for _ in range(n + 1 - int(tree.links[:, 0, SEEN].min()) if how == ASK else 1):
+        parts = (mlp.rows, mlp.layers, mlp.tanh, mlp.squash, mlp.buffers, mlp.active)
+        logits, values = np.zeros((batch, self.n_actions), np.float32), np.zeros(batch, np.float32)
+        asked = n + 1 - int(tree.links[:, 0, SEEN].min()) if how == ASK else 0
+        for i in range(asked + 1):
             grow(
-                law, tree, states, observations, rule, discount, stochastic, rng, n, how, self.rollout_length, flat,
-                parts, scratches,
+                law, tree, states, observations, rule, discount, stochastic, rng, n, how, self.rollout_length, logits, values,
+                parts,
             )  # fmt: skip
-            if how == ASK:
-                settle(tree, *self._ask(observations))
+            if i < asked:
+                logits, values = self._ask(observations)
 
     def _run_model(self, tree: Tree, root: Root, rule: Rule) -> None:
-        batch, nodes = len(root.values), self.n_simulations + 1
-        first = np.asarray(root.embeddings)
-        need = batch * nodes * first[0].nbytes
-        if need > self.max_memory:
-            raise ValueError(
-                f"Embeddings of {batch} x {nodes} nodes need {need / 2**20:.1f} MiB, over max_memory={self.max_memory}."
-            )
-        logger.info("search: %.1f MiB for embeddings", need / 2**20)
-        embeddings = np.empty((batch, nodes, *first.shape[1:]), first.dtype)
+        batch, simulator = len(root.values), self.simulator
+        compiled = isinstance(simulator, CompiledModel)
+        first = np.asarray(root.embeddings, np.float32 if compiled else None)
+        if compiled and first.shape != (batch, simulator.dynamics.n_out):
+            raise ValueError(f"Latent states have shape {(batch, simulator.dynamics.n_out)}, not {first.shape}.")
+        embeddings = self._room_for(first)
         embeddings[:, 0] = first
-        if isinstance(self.simulator, CompiledModel) and (batch <= FEW_ROWS or self.simulator.nbytes <= CACHED_BYTES):
-            imagine(tree, embeddings, rule, self.n_simulations, self.simulator.discount, *self.simulator.kernel_arguments)
+        if compiled and (batch <= FEW_ROWS or simulator.nbytes <= CACHED_BYTES):
+            imagine(tree, embeddings, rule, self.n_simulations, simulator.discount, *simulator.kernel_arguments)
             return
-        parents, actions, needed = np.zeros(batch, np.int64), np.zeros(batch, np.int64), np.zeros(batch, np.bool_)
-        at = np.empty_like(first)
-        simulator: ModelSimulator | EnvSimulator = self.simulator
-        for _ in range(self.n_simulations):
-            descend(tree, rule, self.n_simulations, parents, actions, needed)
-            gather(embeddings, parents, at)
-            found, rewards, discounts, logits, values = simulator.expand(at, actions, needed)
-            attach(
-                tree, embeddings, parents, actions, needed, np.ascontiguousarray(found, first.dtype), _float32(rewards),
-                _float32(np.broadcast_to(discounts, batch)), _float32(logits), _float32(values).reshape(-1),
-            )  # fmt: skip
+        actions, needed, at = np.zeros(batch, np.int64), np.zeros(batch, np.bool_), np.zeros_like(first)
+        answer: tuple[np.ndarray, ...] = (at, *np.zeros((3, batch), np.float32), np.zeros((batch, self.n_actions), np.float32))
+        for i in range(self.n_simulations + 1):
+            explore(tree, embeddings, rule, self.n_simulations, actions, needed, at, *answer)
+            if i < self.n_simulations:
+                found, rewards, discounts, logits, values = simulator.expand(at, actions, needed)
+                answer = (
+                    np.ascontiguousarray(found, first.dtype), _float32(rewards), _float32(np.broadcast_to(discounts, batch)),
+                    _float32(values).reshape(-1), _float32(logits),
+                )  # fmt: skip
+
+    def _room_for(self, first: np.ndarray) -> np.ndarray:
+        """Return an array [B, M, …] for the embeddings of all nodes, within ``max_memory``; the last search's if it fits."""
+        shape = (len(first), self.n_simulations + 1, *first.shape[1:])
+        if self._embeddings.shape != shape or self._embeddings.dtype != first.dtype:
+            text = f"{math.prod(shape) * first.itemsize / 2**20:.1f} MiB for embeddings of {shape[0]} x {shape[1]} nodes"
+            if math.prod(shape) * first.itemsize > self.max_memory:
+                raise ValueError(
+                    f"The search needs {text}, over max_memory={self.max_memory}. Search fewer rows or simulations."
+                )
+            logger.info("search: %s", text)
+            if self.verbose:
+                print(f"search: {text}")
+            self._embeddings = np.empty(shape, first.dtype)
+        return self._embeddings
 
     def _result(self, tree: Tree, rule: Rule, temperature: float) -> SearchResult:
         visits, prior = tree.visits[:, 0].copy(), np.maximum(tree.prior[:, 0], 0.0)

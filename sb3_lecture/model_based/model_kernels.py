@@ -1,8 +1,8 @@
 """The compiled simulations of a search in a learned model: descend, ask the model, back up.
 
 One simulation walks from the root along the selected actions to an edge that leads nowhere yet and asks the model what that
-step leads to: by one call for the whole batch (``descend``, ``gather``, the call, ``attach``), or, for a ``CompiledModel``,
-inside the kernel, which then runs all simulations of a row, then of the next (``imagine``).
+step leads to: by one call for the whole batch between two calls of ``explore``, or, for a ``CompiledModel``, inside the
+kernel, which then runs all simulations of a row, then of the next (``imagine``).
 """
 
 import numpy as np
@@ -15,59 +15,49 @@ LINEAR, RELU, TANH, SCALE = 0, 1, 2, 3  # how a latent state is finished
 
 
 @njit(cache=True)
-def descend(tree, rule, target, parents, actions, needed):  # type: ignore[no-untyped-def]
-    """Walk every row with fewer than ``target`` visits to an edge that leads nowhere yet, for a model to step.
+def explore(tree, embeddings, rule, target, actions, needed, at, found, rewards, discounts, values, logits):  # type: ignore[no-untyped-def]
+    """Take in the model's answers, and walk every row with fewer than ``target`` visits to the next edge to ask about.
 
-    Writes the parent and the action of that edge, and which rows need the model (the others ended at a terminal node).
+    An answer becomes a node and is backed up; where a walk ends at a terminal node the model is not needed.
+
+    :param embeddings: [B, M, …]; nodes of the tree
+    :param actions: int64 [B], written: of the edges
+    :param needed: bool [B], written: which rows need the model
+    :param at: [B, …], written: the embeddings of the parents
+    :param found: [B, …], the answers to the last call: embeddings, rewards [B], discounts [B], values [B] and logits [B, A]
     """
     prior, visits, q, child, links, stats, span, path, row = tree
     policy = np.zeros(prior.shape[2], np.float32)
-    for b in range(parents.shape[0]):
-        parents[b], actions[b], needed[b] = 0, 0, False
-        row[b, DEPTH] = -1
+    for b in range(row.shape[0]):
+        if row[b, DEPTH] >= 0:  # asked last time
+            row[b, FRESH] = 0
+            value = np.float32(0.0)
+            if needed[b]:
+                depth, leaf = row[b, DEPTH], row[b, USED]
+                row[b, USED] += 1
+                node = path[b, depth - 1, 0]
+                clear_node(visits, child, links, stats, b, leaf, node, rewards[b], discounts[b])
+                child[b, node, actions[b]] = leaf
+                path[b, depth, 0] = leaf
+                embeddings[b, leaf] = found[b]
+                if discounts[b] != 0.0:
+                    row[b, FRESH] = 1
+                    value = values[b]
+                    for a in range(prior.shape[2]):
+                        prior[b, leaf, a] = np.float32(1.0)
+                    set_prior(prior, b, leaf, logits[b])
+            backup(visits, q, links, stats, span, path, row, b, value)
+            row[b, DEPTH] = -1
+        needed[b] = False
         if links[b, 0, SEEN] > target:
             continue
         depth = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
-        node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
-        leaf = child[b, node, action]
-        if leaf < 0:
-            parents[b], actions[b], needed[b] = node, action, True
-        else:
-            path[b, depth, 0] = leaf
         row[b, DEPTH] = depth
-
-
-@njit(cache=True)
-def gather(embeddings, nodes, out):  # type: ignore[no-untyped-def]
-    """Write the embedding of one node of every row: embeddings [B, M, …] -> out [B, …]."""
-    for b in range(nodes.shape[0]):
-        out[b] = embeddings[b, nodes[b]]
-
-
-@njit(cache=True)
-def attach(tree, embeddings, parents, actions, needed, found, rewards, discounts, logits, values):  # type: ignore[no-untyped-def]
-    """Add what the model said of the edges of ``descend`` as nodes, and back all rows up."""
-    prior, visits, q, child, links, stats, span, path, row = tree
-    n_actions = prior.shape[2]
-    for b in range(parents.shape[0]):
-        if row[b, DEPTH] < 0:
-            continue
-        row[b, FRESH] = 0
-        value = np.float32(0.0)
-        if needed[b]:
-            leaf = row[b, USED]
-            row[b, USED] += 1
-            clear_node(visits, child, links, stats, b, leaf, parents[b], rewards[b], discounts[b])
-            child[b, parents[b], actions[b]] = leaf
-            path[b, row[b, DEPTH], 0] = leaf
-            embeddings[b, leaf] = found[b]
-            if discounts[b] != 0.0:
-                row[b, FRESH] = 1
-                value = np.float32(values[b])
-                for a in range(n_actions):
-                    prior[b, leaf, a] = 1.0
-                set_prior(prior, b, leaf, logits[b])
-        backup(visits, q, links, stats, span, path, row, b, value)
+        node, actions[b] = path[b, depth - 1, 0], path[b, depth - 1, 1]
+        at[b] = embeddings[b, node]
+        leaf = child[b, node, actions[b]]
+        needed[b] = leaf < 0
+        path[b, depth, 0] = leaf
 
 
 @uncounted

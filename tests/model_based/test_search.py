@@ -549,6 +549,9 @@ def test_networks_that_do_not_fit_are_refused() -> None:
         CompiledModel(net, net)
     with pytest.raises(ValueError, match="latent='sine'"):
         CompiledModel(net, net, latent="sine")
+    model = CompiledModel(net, CompiledMLP([np.zeros((4, 3))], [np.zeros(3)]))
+    with pytest.raises(ValueError, match=r"Latent states have shape \(2, 4\), not \(2, 5\)"):
+        MCTS(model, n_simulations=3).search(Root(np.zeros((2, 5)), np.zeros((2, 1)), np.zeros(2)))
     with pytest.raises(ValueError, match="do not chain"):
         CompiledMLP([np.zeros((5, 4)), np.zeros((5, 4))], [np.zeros(4)] * 2)
 
@@ -562,6 +565,13 @@ def test_memory_is_bounded_before_it_is_taken(capsys) -> None:
         search.search(TicTacToe().initial(4))
     MCTS(GameSimulator(TicTacToe()), uniform, 10, verbose=1).search(TicTacToe().initial(4))
     assert "MiB for 4 trees of 11 nodes" in capsys.readouterr().out
+    simulator, root = bandit(np.zeros((4, 3)), np.zeros((4, 3)))
+    search = MCTS(simulator, n_simulations=10, verbose=1)
+    search.search(root)
+    assert "MiB for embeddings of 4 x 11 nodes" in capsys.readouterr().out
+    search.max_memory = 100
+    with pytest.raises(ValueError, match="max_memory=100"):
+        search.search(Root(np.zeros((4, 50)), root.logits, root.values))
 
 
 def test_reserved_memory_is_what_was_announced() -> None:
