@@ -204,10 +204,13 @@ def draw(study: Study, folder: Path) -> dict[str, Path | str]:
 
 def _make_readable(all_axes: Sequence[Any]) -> None:
     """Take away the grids that lie over one another, and the lines behind the numbers."""
+    from matplotlib.ticker import NullFormatter
+
     for axes in all_axes:
         axes.grid(False)
         axes.set_facecolor("white")
         axes.spines[:].set_color("gray")
+        axes.yaxis.set_minor_formatter(NullFormatter())  # 6 × 10⁻¹ and the like reach into the next axis
         for label in axes.get_yticklabels(which="both"):
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
 
