@@ -22,7 +22,7 @@ vectorised: Any = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, _nrt
 
 
 @vectorised
-def _wide_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-untyped-def]
+def wide_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-untyped-def]
     """Write y = f(x) W + b for the first n_in inputs, four nonzero ones at a time; f is the ReLU or the identity.
 
     Row ``first`` holds the bias, the rows after it the matrix; ``active`` is scratch, int32 [n_in + 1].
@@ -56,7 +56,7 @@ def _wide_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-un
 
 
 @vectorised
-def _narrow_layer(x, n_in, rectify, rows, first, n_out, y):  # type: ignore[no-untyped-def]
+def narrow_layer(x, n_in, rectify, rows, first, n_out, y):  # type: ignore[no-untyped-def]
     """Write y = f(x) Wᵀ + b: one sum over the inputs for each output; the rows hold Wᵀ."""
     for j in range(n_out):
         total, w = rows[first, j], rows[first + 1 + j]
@@ -70,6 +70,21 @@ def _narrow_layer(x, n_in, rectify, rows, first, n_out, y):  # type: ignore[no-u
 
 
 @vectorised
+def go_on(rows, layers, tanh, buffers, active):  # type: ignore[no-untyped-def]
+    """Apply all layers but the first, whose sums are in ``buffers[0]``; else as ``forward_row``."""
+    for k in range(1, layers.shape[0]):
+        n_in, h, y = layers[k, 0], buffers[(k - 1) % 2], buffers[k % 2]
+        if tanh:
+            for i in range(n_in):
+                h[i] = np.tanh(h[i])
+        if layers[k, 3] == 1:
+            narrow_layer(h, n_in, not tanh, rows, layers[k, 2], layers[k, 1], y)
+        else:
+            wide_layer(h, n_in, not tanh, rows, layers[k, 2], y, active)
+    return (layers.shape[0] - 1) % 2
+
+
+@vectorised
 def forward_row(x, rows, layers, tanh, buffers, active):  # type: ignore[no-untyped-def]
     """Return which row of ``buffers`` (float32 [2, width]) holds the outputs of one input [n_in], until the next call.
 
@@ -77,17 +92,11 @@ def forward_row(x, rows, layers, tanh, buffers, active):  # type: ignore[no-unty
         counted here, which takes as long as the products)
     :param layers: int64 [n_layers, 4], each one's n_in, n_out, the row where it begins, and whether its matrix is transposed
     """
-    for k in range(layers.shape[0]):
-        n_in, n_out, first, rectify = layers[k, 0], layers[k, 1], layers[k, 2], k > 0 and not tanh
-        h, y = x if k == 0 else buffers[(k - 1) % 2], buffers[k % 2]
-        if k > 0 and tanh:
-            for i in range(n_in):
-                h[i] = np.tanh(h[i])
-        if layers[k, 3] == 1:
-            _narrow_layer(h, n_in, rectify, rows, first, n_out, y)
-        else:
-            _wide_layer(h, n_in, rectify, rows, first, y, active)
-    return (layers.shape[0] - 1) % 2
+    if layers[0, 3] == 1:
+        narrow_layer(x, layers[0, 0], False, rows, layers[0, 2], layers[0, 1], buffers[0])
+    else:
+        wide_layer(x, layers[0, 0], False, rows, layers[0, 2], buffers[0], active)
+    return go_on(rows, layers, tanh, buffers, active)
 
 
 @njit(cache=True)

@@ -8,7 +8,7 @@ kernel, which then runs all simulations of a row, then of the next (``imagine``)
 import numpy as np
 from numba import njit
 
-from .compiled_mlp import forward_row
+from .compiled_mlp import forward_row, go_on, wide_layer
 from .search_tree import DEPTH, FRESH, SEEN, USED, backup, clear_node, follow, set_prior, uncounted
 
 LINEAR, RELU, TANH, SCALE = 0, 1, 2, 3  # how a latent state is finished
@@ -94,16 +94,28 @@ def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction,
     head_rows, head_layers, head_tanh = prediction
     n_actions, size = prior.shape[2], embeddings.shape[2]
     policy = np.zeros(n_actions, np.float32)
+    begun, known = np.empty((embeddings.shape[1], rows.shape[1]), np.float32), np.zeros(embeddings.shape[1], np.bool_)
     for b in range(row.shape[0]):
+        known[:] = False
         row[b, FRESH] = 1  # no imagined step ends the episode
         while links[b, 0, SEEN] <= target:
             depth = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
             node, action, leaf = path[b, depth - 1, 0], path[b, depth - 1, 1], row[b, USED]
-            for i in range(size):
-                inputs[i] = embeddings[b, node, i]
-            for a in range(n_actions):
-                inputs[size + a] = np.float32(a == action)
-            y = buffers[forward_row(inputs, rows, layers, tanh, buffers, active)]
+            if layers[0, 3] == 0:  # what the first layer makes of the state is the same for all its actions
+                sums, first = begun[node], layers[0, 2]
+                if not known[node]:
+                    wide_layer(embeddings[b, node], size, False, rows, first, sums, active)
+                    known[node] = True
+                w, h = rows[first + 1 + size + action], buffers[0]
+                for j in range(w.shape[0]):
+                    h[j] = sums[j] + w[j]
+                y = buffers[go_on(rows, layers, tanh, buffers, active)]
+            else:
+                for i in range(size):
+                    inputs[i] = embeddings[b, node, i]
+                for a in range(n_actions):
+                    inputs[size + a] = np.float32(a == action)
+                y = buffers[forward_row(inputs, rows, layers, tanh, buffers, active)]
             latent = embeddings[b, leaf]
             for i in range(size):
                 latent[i] = y[i]

@@ -531,7 +531,9 @@ def test_compiled_network_of_several_widths_equals_numpys() -> None:
 @pytest.mark.parametrize("latent", ["linear", "relu", "tanh", "scale"])
 def test_a_compiled_model_grows_the_trees_of_the_same_model_called(latent: str) -> None:
     rng = np.random.default_rng(0)
-    dynamics = CompiledMLP([rng.normal(size=(24, 40)) / 5, rng.normal(size=(40, 20)) / 5], [np.zeros(40), np.zeros(20)])
+    hidden = 40 if latent != "tanh" else 20  # layers of both kinds
+    shapes = (24, hidden), (hidden, 20)
+    dynamics = CompiledMLP([rng.normal(size=shape) / 5 for shape in shapes], [rng.normal(size=n) / 5 for _, n in shapes])
     prediction = CompiledMLP([rng.normal(size=(20, 6)) / 3], [np.zeros(6)])
     model = CompiledModel(dynamics, prediction, discount=0.9, latent=latent)
     called = ModelSimulator(model.expand_all, 4)
