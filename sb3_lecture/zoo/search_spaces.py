@@ -70,11 +70,11 @@ def _epsilon(trial: Trial) -> Space:
     }
 
 
-def _rate_or_average(trial: Trial) -> Space:
-    """α, or none: then the class's default holds, the sample average (rl_zoo3 takes "1/N" in a config for a schedule)."""
+def _rate_or_average(trial: Trial) -> float | str:
+    """α, or the sample average."""
     if trial.suggest_categorical("average", [True, False]):
-        return {}
-    return {"learning_rate": trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)}
+        return "1/N"
+    return trial.suggest_float("learning_rate", 1e-3, 1.0, log=True)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def sample_prioritized_sweeping(trial: Trial, *_: Any) -> Space:
 def sample_monte_carlo_control(trial: Trial, *_: Any) -> Space:
     """Monte Carlo control."""
     return {
-        **_rate_or_average(trial),
+        "learning_rate": _rate_or_average(trial),
         "visits": trial.suggest_categorical("visits", ["first", "every"]),
         **_epsilon(trial),
     }
@@ -138,7 +138,7 @@ def sample_td_prediction(trial: Trial, *_: Any) -> Space:
 def sample_monte_carlo_prediction(trial: Trial, *_: Any) -> Space:
     """Monte Carlo prediction."""
     return {
-        **_rate_or_average(trial),
+        "learning_rate": _rate_or_average(trial),
         "visits": trial.suggest_categorical("visits", ["first", "every"]),
     }
 
