@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 from optuna.study import Study
+from optuna.trial import TrialState
 
 from sb3_lecture.zoo.errors import first_line
 from sb3_lecture.zoo.tuning_study import DIVERGED, TRACEBACK, tally
@@ -184,6 +184,9 @@ def draw(study: Study, folder: Path) -> dict[str, Path | str]:
         "slices": (pictures.plot_slice, (max(8, 3 * n_params), 4)),
     }
     results: dict[str, Path | str] = {}
+    if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) == 1:
+        del draws["importances"]  # it would show equal shares
+        results["importances"] = "all trials are worth the same"
     for name, (plot, size) in draws.items():
         path = folder / f"{name}.png"
         with warnings.catch_warnings():
@@ -191,6 +194,8 @@ def draw(study: Study, folder: Path) -> dict[str, Path | str]:
             try:
                 plot(study)
                 pyplot.gcf().set_size_inches(*size)
+                if name == "importances" and (legend := pyplot.gca().get_legend()) is not None:
+                    legend.remove()  # there is one colour
                 if name == "parallel_coordinates":
                     _make_readable(pyplot.gcf().axes)
                 pyplot.savefig(path, dpi=110, bbox_inches="tight")
@@ -278,9 +283,7 @@ def _table(verdict: Verdict) -> str:
 
 def _failures(study: Study) -> list[str]:
     parts = []
-    diverged = [
-        t for t in study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.PRUNED and DIVERGED in t.user_attrs
-    ]
+    diverged = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED and DIVERGED in t.user_attrs]
     if diverged:
         items = "".join(f"<li>trial {t.number}: {_text(t.user_attrs[DIVERGED])}</li>" for t in diverged)
         parts.append(f"<h2>Diverged</h2><ul>{items}</ul>")

@@ -173,6 +173,14 @@ def test_pictures_that_cannot_be_drawn_say_why(tmp_path, monkeypatch):
     assert page.count("data:image/png;base64,") == 3
 
 
+def test_equal_trials_have_no_importances(tmp_path):
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) * 0.0, n_trials=4)
+    drawn = draw(study, tmp_path)
+    assert drawn["importances"] == "all trials are worth the same"
+    assert (tmp_path / "history.png").is_file()
+
+
 # --- the config's text -----------------------------------------------------------------------------------------------
 
 CONFIG = """# heading
