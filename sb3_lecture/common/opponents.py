@@ -17,7 +17,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import CategoricalDistribution
 
 from sb3_lecture_envs.board.game import Game
-from sb3_lecture_envs.board.players import PerfectPlayer
 
 
 class Search(Protocol):
@@ -25,6 +24,18 @@ class Search(Protocol):
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Return how good each move looks, visit counts say: states int [n, state_size] -> float [n, A], 0 if illegal."""
+        ...
+
+
+class Player(Protocol):
+    """Plays many games at once, by its own draws."""
+
+    def seed(self, seed: int) -> None:
+        """Start the draws anew."""
+        ...
+
+    def batch(self, observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Choose a legal move in every row: observations [n, planes, H, W], masks bool [n, A] -> int [n]."""
         ...
 
 
@@ -166,9 +177,7 @@ class OpeningOpponent:
     :param soon: states int [n, state_size] -> bool [n], such as ``ConnectFourSolver.knows_soon``
     """
 
-    def __init__(
-        self, game: Game, opening: SearchOpponent, perfect: PerfectPlayer, soon: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
+    def __init__(self, game: Game, opening: Player, perfect: Player, soon: Callable[[np.ndarray], np.ndarray]) -> None:
         self.game, self.opening, self.perfect, self.soon = game, opening, perfect, soon
         self.proven = True
 

@@ -27,6 +27,7 @@ from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback, ProgressBarCallback
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import ConstantSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, sync_envs_normalization
 
 from sb3_lecture.common.render_callback import TerminalRenderCallback
@@ -111,10 +112,14 @@ class LectureExperimentManager(ExperimentManager):
 
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
-        """Make schedules of numbers and of "linear_0.1"; the tables' "1/N" is none and stays as it is."""
+        """Make schedules of "linear_0.1"; the tables' "1/N" stays as it is.
+
+        Numbers stay numbers too: rl_zoo3 makes schedules of them, and a compiled loop stops a thousand times to read one.
+        """
         average = {key: value for key, value in hyperparams.items() if (key, value) == ("learning_rate", "1/N")}
         others = {key: value for key, value in hyperparams.items() if key not in average}
-        return {**ExperimentManager._preprocess_schedules(others), **average}
+        made = {**ExperimentManager._preprocess_schedules(others), **average}
+        return {key: value.val if isinstance(value, ConstantSchedule) else value for key, value in made.items()}
 
     def create_log_folder(self) -> None:
         """Make the run's folder, under the next number that nobody has taken."""

@@ -30,7 +30,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.utils import ConstantSchedule
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 import sb3_lecture_envs
@@ -272,8 +271,7 @@ class TrialManager(LectureExperimentManager):
         """Turn a config's values into arguments of the algorithm, and keep those of the envs."""
         with contextlib.redirect_stdout(io.StringIO()):
             prepared, self.env_wrapper, _, self.vec_env_wrapper = self._preprocess_hyperparams(copy.deepcopy(hyperparams))
-        # rl_zoo3 makes a schedule of every number; our compiled loops stop a thousand times to read one
-        return {name: value.val if isinstance(value, ConstantSchedule) else value for name, value in prepared.items()}
+        return prepared
 
     @contextlib.contextmanager
     def built(self, changed: dict[str, Any], seed: int) -> Iterator[tuple[BaseAlgorithm, VecEnv]]:
