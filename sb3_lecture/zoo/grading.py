@@ -68,7 +68,11 @@ class Grade:
         panels = {"Exact value of the greedy policy": self.exact.values}
         if self.estimate is not None:
             panels["The model's own estimate"] = self.estimate
-        return plotting.value_map(self.layout, panels, self.optimum, self.actions, self.is_optimal, self.no_choice, title)
+        zeros = np.zeros_like(self.optimum)  # also of ∞ − ∞
+        return plotting.value_map(
+            self.layout, panels, self.optimum, self.actions, self.is_optimal, self.no_choice, title,
+            regret=np.subtract(self.optimum, self.exact.values, out=zeros, where=self.optimum != self.exact.values),
+        )  # fmt: skip
 
 
 def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | str | None:

@@ -207,6 +207,7 @@ def value_map(
     is_optimal: np.ndarray,
     terminal: np.ndarray,
     title: str = "",
+    regret: np.ndarray | None = None,
 ) -> "Figure":
     """Draw values of a grid world's states as colours, and a policy as arrows.
 
@@ -217,6 +218,7 @@ def value_map(
     :param is_optimal: whether that action is optimal, bool [S]
     :param terminal: states that end the episode, bool [S]; they get their symbol instead of an arrow
     :param title: the picture's title
+    :param regret: what each state lacks to the optimum, float [S]; drawn last, on a scale of its own; None: no such map
     """
     from matplotlib.figure import Figure
 
@@ -226,30 +228,48 @@ def value_map(
         low, high = low - 0.5, high + 0.5
     height, width = layout.height, layout.width
     stacked = width >= 2 * height  # wide maps lie below one another
-    rows, columns = (len(panels), 1) if stacked else (1, len(panels))
+    n_maps = len(panels) + (regret is not None)
+    rows, columns = (n_maps, 1) if stacked else (1, n_maps)
     cell = float(np.clip((11.0 if stacked else 7.0) / max(height, width), 0.09, 1.15))  # inches
     size = (max(width * cell, 3.2) * columns + 1.6, (max(height * cell, 0.6) + 0.4) * rows + 0.7)
     figure = Figure(figsize=size, layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     image = None
-    for ax, (caption, values) in zip(axes, panels.items(), strict=True):
+    for ax, (caption, values) in zip(axes, panels.items(), strict=False):
         image = _draw_map(ax, layout, values, terminal, (low, high), cell)
         _draw_arrows(ax, layout, actions, is_optimal, terminal, cell)
         ax.set_title(caption, fontsize="medium")
     assert image is not None
+    if regret is not None:
+        lacking = regret[~terminal & np.isfinite(regret)]
+        worst = float(lacking.max(initial=0.0))
+        worst = worst if worst > 1e-9 else 1.0  # nothing is lacking
+        last = _draw_map(axes[-1], layout, np.where(regret < 1e-9, 0.0, regret), terminal, (0.0, worst), cell, "Reds")
+        _draw_arrows(axes[-1], layout, actions, is_optimal, terminal, cell)
+        axes[-1].set_title("Regret of each state: optimal value minus exact value", fontsize="medium")
+        endless = bool((~np.isfinite(regret[~terminal])).any())
+        figure.colorbar(last, ax=[axes[-1]], label="Regret", pad=0.02, extend="max" if endless else "neither")
     below = any((values[~terminal] < low - 1e-9).any() for values in panels.values())
-    figure.colorbar(image, ax=list(axes), label="Discounted value", pad=0.02, extend="min" if below else "neither")
+    figure.colorbar(
+        image, ax=list(axes[: len(panels)]), label="Discounted value", pad=0.02, extend="min" if below else "neither"
+    )
     note = "" if bool(is_optimal[~terminal].all()) else "; red arrows: not optimal"
     figure.suptitle(f"{title}{note}")
     return figure
 
 
 def _draw_map(
-    ax: "Axes", layout: "GridLayout", values: np.ndarray, terminal: np.ndarray, limits: tuple[float, float], cell: float
+    ax: "Axes",
+    layout: "GridLayout",
+    values: np.ndarray,
+    terminal: np.ndarray,
+    limits: tuple[float, float],
+    cell: float,
+    colour_map: str = "cividis",
 ) -> Any:
     import matplotlib
 
-    colours = matplotlib.colormaps["cividis"].with_extremes(bad="#e8e8e8")
+    colours = matplotlib.colormaps[colour_map].with_extremes(bad="#e8e8e8")
     shown = np.where(terminal, np.nan, np.clip(values, *limits))  # −inf (the policy never ends) becomes the lowest colour
     image = ax.imshow(layout.to_cells(shown), cmap=colours, vmin=limits[0], vmax=limits[1])
     ax.set_xticks([])
@@ -267,8 +287,10 @@ def _draw_map(
             if cell >= 0.45:
                 ax.text(column, row, name, ha="center", va="center", fontsize=min(10, 12 * cell))
         elif cell >= 0.4:
-            dark = (shown[state] - limits[0]) / (limits[1] - limits[0]) < 0.55
-            text = f"{values[state]:.{3 if cell >= 0.7 else 2}g}" if np.isfinite(values[state]) else "−∞"
+            share = (shown[state] - limits[0]) / (limits[1] - limits[0])
+            dark = share < 0.55 if colour_map == "cividis" else share > 0.6
+            infinite = "∞" if values[state] > 0 else "−∞"
+            text = f"{values[state]:.{3 if cell >= 0.7 else 2}g}" if np.isfinite(values[state]) else infinite
             colour = "white" if dark else "black"
             ax.text(column, row - 0.3, text, ha="center", va="center", fontsize=min(9, 10 * cell), color=colour)
             if layout.state_symbols[state] == "S":
