@@ -3,6 +3,7 @@
 from .evolutionary.cma_es import CMAES as CMAES
 from .evolutionary.evolution_strategies import EvolutionStrategies as EvolutionStrategies
 from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
+from .model_based.alphazero import AlphaZero as AlphaZero
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE
@@ -29,6 +30,7 @@ __all__ = [
     "CMAES",
     "REINFORCE",
     "ActorCritic",
+    "AlphaZero",
     "BareboneDQN",
     "DoubleQLearning",
     "DynaQ",

@@ -62,6 +62,8 @@ ALGORITHMS: dict[str, str] = {
     "sac_discrete": "sb3_lecture.policy_gradient.sac_discrete:SACDiscrete",
     # ours: values
     "barebone_dqn": "sb3_lecture.value_based.barebone_dqn:BareboneDQN",
+    # ours: models and search
+    "alphazero": "sb3_lecture.model_based.alphazero:AlphaZero",
     # ours: evolution
     "cmaes": "sb3_lecture.evolutionary.cma_es:CMAES",
     "es": "sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies",
@@ -72,6 +74,7 @@ ALGORITHMS: dict[str, str] = {
 #: (trial, n_actions, n_envs, additional_args) → hyperparameters; rl_zoo3's own spaces serve where none is named
 SEARCH_SPACES: dict[str, str] = {
     "actor_critic": "sb3_lecture.zoo.search_spaces:sample_actor_critic",
+    "alphazero": "sb3_lecture.zoo.search_spaces:sample_alphazero",
     "barebone_dqn": "sb3_lecture.zoo.search_spaces:sample_barebone_dqn",
     "cmaes": "sb3_lecture.zoo.search_spaces:sample_cmaes",
     "crossq": "sb3_lecture.zoo.search_spaces:sample_crossq",

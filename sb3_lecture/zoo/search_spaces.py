@@ -261,3 +261,21 @@ def sample_ga(trial: Trial, *_: Any) -> Space:
         "n_parents": max(1, round(share * population_size)),
         "n_elite_candidates": trial.suggest_int("n_elite_candidates", 1, 8),
     }
+
+
+# --- models and search -----------------------------------------------------------------------------------------------
+
+
+def sample_alphazero(trial: Trial, *_: Any) -> Space:
+    """AlphaZero; how much is searched stays the config's choice, for more is always better and slower."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 5, 10),
+        "train_freq": trial.suggest_int("train_freq", 1, 32, log=True),
+        "gradient_steps": trial.suggest_int("gradient_steps", 1, 32, log=True),
+        "c_init": trial.suggest_float("c_init", 0.5, 5.0, log=True),
+        "dirichlet_alpha": trial.suggest_float("dirichlet_alpha", 0.05, 2.0, log=True),
+        "temperature_moves": trial.suggest_int("temperature_moves", 1, 50, log=True),
+        "l2_coef": trial.suggest_float("l2_coef", 1e-6, 1e-3, log=True),
+        "policy_kwargs": _net(trial),
+    }
