@@ -136,6 +136,7 @@ def tune(tmp_path, *options, algo="q_learning"):
     return main(["tune", "--algo", algo, "-f", str(tmp_path / "logs"), "--n-eval-episodes", "1", *map(str, options)])
 
 
+@pytest.mark.slow
 def test_a_study_is_run_resumed_used_and_written_back(tmp_path, conf_file, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("--conf-file", conf_file, "--score", "mean", "--n-fresh-seeds", 4, "--top-k", 2)

@@ -58,7 +58,7 @@ def test_workers_draw_distinct_start_up_trials_and_those_of_a_single_worker(tmp_
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one = job_in(tmp_path / "one", tuning_helpers.quadratic, 8, sampler="random", seed=5)
-    two = job_in(tmp_path / "two", tuning_helpers.Logged(str(tmp_path / "log"), 0.05), 8, sampler="random", seed=5)
+    two = job_in(tmp_path / "two", tuning_helpers.Together(str(tmp_path / "log")), 8, sampler="random", seed=5)
     work(one)
     run_workers(two, 2, tuning_helpers.PRELOAD)
     draws = [[trial.params["x"] for trial in job.open().trials] for job in (one, two)]

@@ -29,9 +29,12 @@ def test_configs_reach_regret_0(algo):
         assert exact_evaluation(model).regret == pytest.approx(allowed, abs=1e-6), env_id
 
 
-def test_a_config_may_ask_for_the_sample_average():
-    hyperparameters = LectureExperimentManager._preprocess_schedules({"learning_rate": "1/N", "clip_range": 0.2})
-    assert hyperparameters["learning_rate"] == "1/N" and hyperparameters["clip_range"](0.5) == 0.2
+def test_rates_are_read_as_the_config_writes_them():
+    """The sample average and numbers stay what they are; ``lin_`` becomes SB3's falling schedule."""
+    read = LectureExperimentManager._preprocess_schedules({"learning_rate": "1/N", "clip_range": 0.2})
+    assert read == {"learning_rate": "1/N", "clip_range": 0.2}
+    falling = LectureExperimentManager._preprocess_schedules({"learning_rate": "lin_0.4"})["learning_rate"]
+    assert [falling(remaining) for remaining in (1.0, 0.5, 0.0)] == [0.4, 0.2, 0.0]
 
 
 def test_constant_schedules_are_numbers():
