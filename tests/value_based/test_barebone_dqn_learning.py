@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from gymnasium import spaces
 from numpy.testing import assert_allclose
+from sign_world import Signs
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -86,29 +85,6 @@ def test_a_compiled_policy_learns_the_same_as_a_plain_one(tmp_path):
     plain, compiled = learned(False), learned(True)
     for key, value in plain.items():
         th.testing.assert_close(compiled[key], value, rtol=1e-4, atol=1e-5)
-
-
-class Signs(gym.Env):
-    """One step an episode: reward 1 for the action that a picture (0 or 1), or a picture and a number (0 to 3), stands for."""
-
-    def __init__(self, with_number: bool) -> None:
-        picture = spaces.Box(0, 255, (36, 36, 1), np.uint8)
-        self.with_number = with_number
-        self.observation_space = spaces.Dict({"picture": picture, "number": spaces.Discrete(2)}) if with_number else picture
-        self.action_space = spaces.Discrete(4 if with_number else 2)
-
-    def look(self, bright, number):
-        picture = np.full((36, 36, 1), 255 * bright, np.uint8)
-        return {"picture": picture, "number": number} if self.with_number else picture
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.sign = self.np_random.integers(2, size=2)
-        return self.look(*self.sign), {}
-
-    def step(self, action):
-        bright, number = self.sign
-        return self.look(bright, number), float(action == bright + 2 * number * self.with_number), True, False, {}
 
 
 @pytest.mark.parametrize("switches", [SWITCHES[0], SWITCHES[3]], ids=lambda switches: "+".join(switches) or "none")
