@@ -1,0 +1,74 @@
+"""The compiled networks against torch, numpy and the same model called from outside."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from sb3_lecture.model_based.compiled_mlp import CompiledMLP
+from sb3_lecture.model_based.mcts import MCTS
+from sb3_lecture.model_based.simulators import CompiledModel, ModelSimulator, Root
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_compiled_network_equals_torchs(activation: str) -> None:
+    import torch as th
+
+    th.manual_seed(0)
+    kind = th.nn.ReLU if activation == "relu" else th.nn.Tanh
+    body = th.nn.Sequential(th.nn.Linear(18, 33), kind(), th.nn.Linear(33, 20), kind())
+    policy, value = th.nn.Linear(20, 9), th.nn.Linear(20, 1)
+    net = CompiledMLP.from_torch(body, heads=(policy, value))
+    x = th.randn(7, 18) * (th.rand(7, 18) < 0.5)
+    with th.no_grad():
+        h = body(x)
+        logits, v = policy(h).numpy(), th.tanh(value(h)).numpy()[:, 0]
+    for n in (1, 7):  # the compiled loop, and numpy's product
+        ours = net.evaluate(x[:n].numpy())
+        np.testing.assert_allclose(ours[0], logits[:n], atol=1e-5)
+        np.testing.assert_allclose(ours[1], v[:n], atol=1e-5)
+
+
+def test_compiled_network_of_several_widths_equals_numpys() -> None:
+    """Wide and narrow layers, and a network of one layer, on inputs with and without zeros."""
+    rng = np.random.default_rng(0)
+    for widths in ((50, 70, 40, 5), (20, 3, 45), (10, 60), (10, 4)):
+        weights = [rng.normal(size=shape) / 5 for shape in pairwise(widths)]
+        biases = [rng.normal(size=n) for n in widths[1:]]
+        x = rng.normal(size=(4, widths[0])) * (rng.random((4, widths[0])) < 0.6)
+        y = x
+        for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            y = (np.maximum(y, 0) if k else y) @ weight + bias
+        net = CompiledMLP(weights, biases)
+        np.testing.assert_allclose(net(x), y, atol=1e-5)
+        np.testing.assert_allclose(net(np.tile(x, (3, 1))), np.tile(y, (3, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("latent", ["linear", "relu", "tanh", "scale"])
+def test_a_compiled_model_grows_the_trees_of_the_same_model_called(latent: str) -> None:
+    rng = np.random.default_rng(0)
+    hidden = 40 if latent != "tanh" else 20  # layers of both kinds
+    shapes = (24, hidden), (hidden, 20)
+    dynamics = CompiledMLP([rng.normal(size=shape) / 5 for shape in shapes], [rng.normal(size=n) / 5 for _, n in shapes])
+    prediction = CompiledMLP([rng.normal(size=(20, 6)) / 3], [np.zeros(6)])
+    model = CompiledModel(dynamics, prediction, discount=0.9, latent=latent)
+    called = ModelSimulator(model.expand_all, 4)
+    root = Root(rng.random((7, 20)).astype(np.float32), rng.normal(size=(7, 4)), rng.normal(size=7))
+    for selection in ("puct", "gumbel"):
+        ours = MCTS(model, n_simulations=40, selection=selection, seed=0).search(root)
+        theirs = MCTS(called, n_simulations=40, selection=selection, seed=0).search(root)
+        np.testing.assert_array_equal(ours.visits, theirs.visits)
+        np.testing.assert_allclose(ours.q, theirs.q, atol=1e-4)
+
+
+def test_networks_that_do_not_fit_are_refused() -> None:
+    net = CompiledMLP([np.zeros((5, 4))], [np.zeros(4)])
+    with pytest.raises(ValueError, match="5 -> 4 and 5 -> 4"):
+        CompiledModel(net, net)
+    with pytest.raises(ValueError, match="latent='sine'"):
+        CompiledModel(net, net, latent="sine")
+    model = CompiledModel(net, CompiledMLP([np.zeros((4, 3))], [np.zeros(3)]))
+    with pytest.raises(ValueError, match=r"Latent states have shape \(2, 4\), not \(2, 5\)"):
+        MCTS(model, n_simulations=3).search(Root(np.zeros((2, 5)), np.zeros((2, 1)), np.zeros(2)))
+    with pytest.raises(ValueError, match="do not chain"):
+        CompiledMLP([np.zeros((5, 4)), np.zeros((5, 4))], [np.zeros(4)] * 2)
