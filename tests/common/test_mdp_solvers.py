@@ -20,6 +20,7 @@ from sb3_lecture.common.mdp_solvers import (
     start_value,
     value_iteration,
 )
+from sb3_lecture.common.mdp_sweeps import Sweeper
 from sb3_lecture_envs.mdp import TabularMDP
 
 GRID_4X4 = [0, -14, -20, -22, -14, -18, -20, -20, -20, -20, -18, -14, -22, -20, -14, 0]
@@ -387,3 +388,18 @@ def test_start_value_weighs_the_start_distribution():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(random_mdp(0))
+
+
+def test_one_slow_sweep_of_a_world_that_mixes_fast_changes_no_method():
+    """The span of this world's changes falls by a quarter a sweep on average, but once by less than a fifth."""
+    rng, n, n_actions, fan = np.random.default_rng(18), 50, 4, 5
+    prob = rng.exponential(size=(n * n_actions, fan))
+    prob /= prob.sum(axis=1, keepdims=True)
+    mdp = TabularMDP(
+        n, n_actions, np.arange(0, prob.size + 1, fan), rng.integers(n, size=prob.size, dtype=np.int32), prob.ravel(),
+        np.repeat(rng.random(n * n_actions), fan), np.zeros(prob.size, np.bool_), [0], [1.0],
+    )  # fmt: skip
+    sweeper = Sweeper(mdp, 0.99)
+    sweeper.greedy()
+    span, rate = sweeper.evaluate(1e-9, 100)
+    assert span <= 1e-9 and rate < 0.8
