@@ -15,6 +15,7 @@ WORLDS = {
     "Lecture/Maze-v0": ("maze", "MazeEnv", 200),
     "Lecture/RandomWalk-v0": ("random_walk", "RandomWalkEnv", 1000),
     "Lecture/Bandit-v0": ("bandit", "BanditEnv", None),
+    "Lecture/Catch-v0": ("catch", "CatchEnv", None),  # ends by itself
     # board games end by themselves: no time limit
     "Lecture/TicTacToe-v0": ("board.tic_tac_toe", "TicTacToeEnv", None),
     "Lecture/ConnectFour-v0": ("board.connect_four", "ConnectFourEnv", None),

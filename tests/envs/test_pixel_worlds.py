@@ -1,0 +1,166 @@
+"""Catch and MiniBreakout: their rules, their pictures, their many-at-once twins, and what is known exactly about Catch."""
+
+import itertools
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as check_gymnasium
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_checker import check_env as check_sb3
+
+from sb3_lecture.common.callbacks import exact_evaluation
+from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value, value_iteration
+from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture_envs import catch
+
+CATCH = "Lecture/Catch-v0"
+SPACES = {"channels": gym.spaces.MultiBinary([2, 10, 10]), "rgb": gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)}
+
+
+def check(env_id, **kwargs):
+    env = gym.make(env_id, render_mode="rgb_array", **kwargs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*CUDA.*|.*different from the unwrapped version.*")
+        check_gymnasium(env.unwrapped, skip_render_check=True)
+        check_sb3(env)
+    assert env.observation_space.contains(env.reset(seed=1)[0])
+    picture = env.render()
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
+    return env
+
+
+# --- Catch -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("obs", SPACES)
+def test_checkers_of_gymnasium_and_sb3_are_content_with_catch(obs):
+    assert check(CATCH, obs=obs).observation_space == SPACES[obs]
+
+
+@pytest.mark.parametrize("obs", catch.OBS_MODES)
+def test_every_observation_of_catch_tells_its_state(obs):
+    env = gym.make(CATCH, rows=4, columns=5, obs=obs).unwrapped
+    batch = env.observe(np.arange(env.mdp.n_states))
+    assert len({np.asarray(row).tobytes() for row in batch}) == env.mdp.n_states == 100
+    for s in range(0, 100, 7):
+        env.reset(options={"state": s})
+        np.testing.assert_array_equal(batch[s], env.observe.one(env.state))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(10, 10), (2, 1), (2, 2), (3, 9), (5, 4), (4, 20)])
+def test_values_of_catch_are_the_closed_forms(rows, columns):
+    """A paddle from ``columns // 2`` catches the columns within ``rows - 1``; a random one 1 column in ``columns``."""
+    mdp = catch.law(rows, columns)
+    reach = sum(abs(ball - columns // 2) <= rows - 1 for ball in range(columns))
+    optimum = value_iteration(mdp, 1.0, tol=1e-12)
+    assert start_value(mdp, optimum.v) == pytest.approx(2 * reach / columns - 1, abs=1e-12)
+    uniform = np.full((mdp.n_states, 3), 1 / 3)
+    assert start_value(mdp, policy_evaluation(mdp, uniform, 1.0)) == pytest.approx(2 / columns - 1, abs=1e-12)
+    if rows - 1 >= columns // 2:
+        assert start_value(mdp, optimum.v) == pytest.approx(1.0, abs=1e-12)
+        discounted = value_iteration(mdp, 0.9, tol=1e-12)
+        assert start_value(mdp, discounted.v) == pytest.approx(0.9 ** (rows - 2), abs=1e-10)  # the last of rows - 1 steps
+
+
+def test_a_game_of_catch_by_hand():
+    env = gym.make(CATCH, rows=4, columns=3, render_mode="ansi")
+    env.reset(seed=0, options={"state": (0 * 3 + 2) * 3 + 1})  # ball in column 2, paddle in column 1
+    assert env.render() == ". . o\n. . .\n. . .\n. = .\n"
+    observation, reward, terminated, _, _ = env.step(2)
+    assert env.render() == ". . .\n. . o\n. . .\n. . =\n(→)\n" and (reward, terminated) == (0.0, False)
+    assert np.argwhere(observation).tolist() == [[0, 1, 2], [1, 3, 2]]
+    env.step(2)  # against the border: stays
+    assert env.step(1)[1:3] == (1.0, True)
+    assert env.render() == ". . .\n. . .\n. . .\n. . o\n(·)\n"  # the ball lies on the paddle
+    env.reset(options={"state": (0 * 3 + 2) * 3 + 1})
+    assert [env.step(0)[1:3] for _ in range(3)] == [(0.0, False), (0.0, False), (-1.0, True)]
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("obs", ["channels", "rgb"])
+def test_many_games_of_catch_equal_single_ones(obs, mode):
+    """A start is drawn from one uniform number, in the order of the envs."""
+    n, kwargs = 3, {"rows": 4, "columns": 5, "obs": obs}
+    ours = gym.make_vec(CATCH, n, autoreset_mode=mode, **kwargs)
+    slow = SyncVectorEnv([lambda: gym.make(CATCH, **kwargs) for _ in range(n)], autoreset_mode=mode)
+    shared = np.random.default_rng(5)
+    for env in slow.envs:
+        env.unwrapped._np_random = shared
+    ours._np_random = np.random.default_rng(5)
+    np.testing.assert_array_equal(ours.reset()[0], slow.reset()[0])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        actions = rng.integers(3, size=n)
+        got, want = ours.step(actions), slow.step(actions)
+        for a, b in zip(got[:4], want[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+        if "final_obs" in want[4]:
+            np.testing.assert_array_equal(np.stack(got[4]["final_obs"]), np.stack(want[4]["final_obs"]))
+
+
+def test_starts_of_catch_are_uniform_and_seeded():
+    env = gym.make(CATCH, obs="index").unwrapped
+    env.reset(seed=3)
+    n = 4000
+    states = np.array([env.reset()[0] for _ in range(n)])
+    assert set(states % 10) == {5} and set(states // 100) == {0}
+    counts = np.bincount(states // 10)
+    assert np.all(np.abs(counts - n / 10) < 5 * np.sqrt(n * 0.1 * 0.9))
+    first = [gym.make(CATCH).reset(seed=s)[0].tobytes() for s in range(8)]
+    assert first == [gym.make(CATCH).reset(seed=s)[0].tobytes() for s in range(8)] and len(set(first)) > 1
+
+
+@pytest.mark.parametrize(("obs", "policy"), [("channels", "MlpPolicy"), ("rgb", "CnnPolicy")])
+def test_learners_of_pixels_are_graded_exactly(obs, policy):
+    """The grade from the law equals the mean return of games played from every start."""
+    env = make_native_vec_env(CATCH, 2, seed=0, env_kwargs={"obs": obs, "rows": 4, "columns": 5})
+    model = PPO(policy, env, n_steps=8, batch_size=8, gamma=1.0, device="cpu", seed=1)
+    result = exact_evaluation(model)
+    assert result.optimal_value == pytest.approx(1.0)
+    single = gym.make(CATCH, obs=obs, rows=4, columns=5).unwrapped
+    returns = []
+    for start in single.mdp.start_state:
+        observation, done = single.reset(options={"state": int(start)})[0], False
+        while not done:
+            action, _ = model.predict(observation, deterministic=True)
+            observation, reward, done, _, _ = single.step(int(action))
+        returns.append(reward)
+    assert result.value == pytest.approx(np.mean(returns))
+
+
+def test_cnn_policy_refuses_bits():
+    with pytest.raises(AssertionError, match="NatureCNN must be used with a gym.spaces.Box"):
+        DQN("CnnPolicy", gym.make(CATCH), buffer_size=10)
+
+
+def test_pictures_show_what_the_bits_say():
+    states = np.array([0, 345, 999])
+    pictures, bits = (gym.make(CATCH, obs=obs).unwrapped.observe(states) for obs in ("rgb", "channels"))
+    colours = np.array([*catch.CHANNELS.values()])
+    for picture, planes in zip(pictures, bits, strict=True):
+        cells = picture[2 + 3 : 62 : 6, 2 + 3 : 62 : 6]  # the middle of each cell: 6 pixels a side, margins of 2
+        for k, row, column in itertools.product(range(2), range(10), range(10)):
+            covered = k == 1 and planes[0, row, column]
+            assert (cells[row, column] == colours[k]).all() == (planes[k, row, column] and not covered)
+        assert not picture[:2].any() and not picture[:, 62:].any()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"rows": 1}, "rows=1; a whole number of at least 2"),
+        ({"columns": 0}, "columns=0; a whole number of at least 1"),
+        ({"columns": 2.5}, r"columns=2\.5"),
+        ({"obs": "grid"}, r"obs='grid' is not possible here; allowed: \['channels', 'rgb', 'index', 'one-hot'\]"),
+        ({"render_mode": "gif"}, "render_mode='gif' is unknown"),
+    ],
+)
+def test_bad_arguments_of_catch_are_named(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        gym.make(CATCH, **kwargs) if "render_mode" not in kwargs else catch.CatchEnv(**kwargs)
+    with pytest.raises(ValueError, match=words):
+        gym.make_vec(CATCH, 2, **kwargs)
