@@ -2,14 +2,13 @@
 
 Peers live in environments of their own: the folder ``PEERS`` holds venvs ``jaxv`` (jax, mctx), ``ospiel`` (open_spiel) and
 ``lz`` (LightZero's compiled tree, its checkout in ``LIGHTZERO``); ``MCTS_LIMIT`` is the path of a reference script that
-prints its rates. What is missing is named and left out. A peer runs in a process of its own that answers one measurement at a
+hands its jobs to ``_common.rate``. What is missing is named and left out. A peer runs in a process of its own that answers one measurement at a
 time, so that ours and theirs take turns. Rates are per CPU second of the process measured: other load favours neither.
 
     PEERS=… LIGHTZERO=… MCTS_LIMIT=… python scripts/benchmark.py search
 """
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -135,18 +134,33 @@ def job(n):
 serve(job)
 """
 
+#: the reference script hands its jobs, one after the other, to ``_common.rate``: the one asked for is served
+LIMIT = """
+import os, runpy, sys
+script, batch, sims = sys.argv[1:]
+sys.argv = [script, "--sims", sims]
+sys.path.insert(0, os.path.dirname(script))
+import _common
+def rate(what, job, unit):
+    if what == f"connect_four: limit: numba PUCT + torch MLP2x128, batch {batch}":
+        serve(lambda n: sum(job() for _ in range(n)))
+        sys.exit()
+_common.rate = rate
+runpy.run_path(script)
+"""
+
 
 class Peer:
     """A process in a peer's environment that measures itself when asked.
 
-    :param venv: name of the environment in ``PEERS``
+    :param venv: name of the environment in ``PEERS``, or the path of a Python
     :param code: what it runs; its last act is ``serve(job)``
     :param arguments: its command line
     :raises RuntimeError: where the environment or a package in it is missing
     """
 
     def __init__(self, venv: str, code: str, *arguments: object) -> None:
-        python = Path(os.environ.get("PEERS", "peers")) / venv / "bin" / "python"
+        python = Path(venv) if os.sep in venv else Path(os.environ.get("PEERS", "peers")) / venv / "bin" / "python"
         if not python.exists():
             raise RuntimeError(f"no environment {python} (set PEERS)")
         text = SERVER.format(seconds=SECONDS) + code
@@ -282,27 +296,13 @@ def rollout_job(name: str, batch: int = 256) -> Callable[[], int]:
 
 
 def limit_rows() -> Iterator[Row]:
-    """Yield our share of the reference script's rates (it prints rates per CPU second as ``per_cpu_s=``)."""
-    script = os.environ.get("MCTS_LIMIT")
-    if not script or not Path(script).exists():
-        print("left out: the reference script (set MCTS_LIMIT)", flush=True)
-        return
-    jobs = {batch: connect_four_job(batch, "puct", "torch") for batch in (32, 256)}
-    ours: dict[int, list[float]] = {32: [], 256: []}
-
-    def measure() -> None:
-        for batch, job in jobs.items():
-            job()
-            ours[batch] += [our_rate(job) for _ in range(3)]
-
-    measure()
-    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
-    measure()
-    for batch in jobs:
-        found = re.search(rf"connect_four: .*torch MLP2x128, batch {batch} .*per_cpu_s=([\d.e+]+)", printed)
-        if found:
-            what = f"Connect Four, torch MLP, batch {batch}, share of a hand-written numba tree"
-            yield Row(what, "simulations/s", ours[batch], [float(found[1])], 0.8)
+    """Yield our share of the reference script's rates, ours and its in turn."""
+    script = os.environ.get("MCTS_LIMIT", "")
+    for batch in (32, 256):
+        for network in ("compiled", "torch"):
+            what = f"Connect Four, {network} MLP, puct, batch {batch}, hand-written numba tree with torch MLP"
+            job, arguments = connect_four_job(batch, "puct", network), (script, batch, SIMULATIONS)
+            yield from versus(what, job, sys.executable, LIMIT, arguments, 0.8)
 
 
 def rows() -> Iterator[Row]:
