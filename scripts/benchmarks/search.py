@@ -1,9 +1,10 @@
 """Speed of the tree search beside mctx, OpenSpiel, LightZero and a hand-written reference.
 
 Peers live in environments of their own: the folder ``PEERS`` holds venvs ``jaxv`` (jax, mctx), ``ospiel`` (open_spiel) and
-``lz`` (LightZero's compiled tree, its checkout in ``LIGHTZERO``); ``MCTS_LIMIT`` is the path of a reference script that
-hands its jobs to ``_common.rate``. What is missing is named and left out. A peer runs in a process of its own that answers one measurement at a
-time, so that ours and theirs take turns. Rates are per CPU second of the process measured: other load favours neither.
+``lz`` (LightZero's compiled tree, its checkout in ``LIGHTZERO``); ``MCTS_LIMIT`` is the path of a reference script that hands
+its jobs to ``_common.rate``. What is missing is named and left out. A peer runs in a process of its own that answers one
+measurement at a time, so that ours and theirs take turns. Rates are per CPU second of the process measured: other load
+favours neither.
 
     PEERS=… LIGHTZERO=… MCTS_LIMIT=… python scripts/benchmark.py search
 """
