@@ -16,6 +16,7 @@ WORLDS = {
     "Lecture/RandomWalk-v0": ("random_walk", "RandomWalkEnv", 1000),
     "Lecture/Bandit-v0": ("bandit", "BanditEnv", None),
     "Lecture/Catch-v0": ("catch", "CatchEnv", None),  # ends by itself
+    "Lecture/MiniBreakout-v0": ("mini_breakout", "MiniBreakoutEnv", 1000),
     # board games end by themselves: no time limit
     "Lecture/TicTacToe-v0": ("board.tic_tac_toe", "TicTacToeEnv", None),
     "Lecture/ConnectFour-v0": ("board.connect_four", "ConnectFourEnv", None),
