@@ -8,11 +8,12 @@ raw network.
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_lecture.common.callbacks import PeriodicEvaluation
 from sb3_lecture.common.opponents import legal_actions
 from sb3_lecture_envs.board.game import PLY, Game
 
@@ -164,7 +165,7 @@ class _Checkpoint:
             self.model.policy.load_state_dict(present)
 
 
-class BoardEvalCallback(BaseCallback):
+class BoardEvalCallback(PeriodicEvaluation):
     """Grade a board player while it learns.
 
     Logs ``board/<opponent>_win``, ``_draw``, ``_loss`` against each opponent, half of the games with each side, and
@@ -180,8 +181,10 @@ class BoardEvalCallback(BaseCallback):
     :param random_plies: drawn moves that begin a rated game (default 2)
     :param raw: whether ``model.policy``, the raw network, is graded rather than the model (default False)
     :param seed: of opponents and openings (default 0)
+    :param log_path: file that gets ``evaluations`` as an .npz, ``timesteps`` and one array a figure; None: none
     :param verbose: 1 prints each evaluation
-    :raises ValueError: at the start of training, where the env plays no board game
+    :raises ValueError: if ``eval_freq`` or ``n_games`` is less than 1; at the start of training, where the env plays no
+        board game
     """
 
     def __init__(
@@ -193,19 +196,19 @@ class BoardEvalCallback(BaseCallback):
         random_plies: int = 2,
         raw: bool = False,
         seed: int = 0,
+        log_path: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
-        super().__init__(verbose)
-        if eval_freq < 1 or n_games < 1:
-            raise ValueError(f"{eval_freq=} and {n_games=} must be at least 1")
-        self.eval_freq, self.n_games, self.opponents = eval_freq, n_games, list(opponents)
+        super().__init__(eval_freq, log_path, verbose)
+        if n_games < 1:
+            raise ValueError(f"{n_games=} must be at least 1")
+        self.n_games, self.opponents = n_games, list(opponents)
         self.n_checkpoints, self.random_plies, self.raw, self.seed = n_checkpoints, random_plies, raw, seed
         self.last: dict[str, float] = {}
         self.evaluations: list[tuple[int, dict[str, float]]] = []
-        self._due = 0
         self._past: list[tuple[_Checkpoint, float]] = []  # newest last, with their ratings
 
-    def _on_training_start(self) -> None:
+    def _prepare(self) -> None:
         found = self.training_env.get_attr("game", [0])[0] if self.training_env.has_attr("game") else None
         if not isinstance(found, Game):
             raise ValueError("BoardEvalCallback grades board games; for a TabularMDP there is ExactEvalCallback")
@@ -223,20 +226,8 @@ class BoardEvalCallback(BaseCallback):
                     continue
             else:
                 raise ValueError(f"{opponent!r} is no opponent: give 'random', 'perfect' or a player")
-        self._evaluate()
 
-    def _on_step(self) -> bool:
-        if self.num_timesteps >= self._due:
-            self._evaluate()
-        return True
-
-    def _on_training_end(self) -> None:
-        if not self.evaluations or self.evaluations[-1][0] != self.model.num_timesteps:
-            self._evaluate()
-
-    def _evaluate(self) -> None:
-        steps = self.model.num_timesteps
-        self._due = steps - steps % self.eval_freq + self.eval_freq
+    def _evaluate(self, timesteps: int) -> dict[str, Any]:
         player = model_player(self.model.policy if self.raw else self.model)
         self.last = {}
         for name, opponent in self._players.items():
@@ -245,11 +236,13 @@ class BoardEvalCallback(BaseCallback):
                 self.last[f"{name}_{what}"] = n / self.n_games
         if self.n_checkpoints > 0:
             self.last["elo"] = self._rate(player)
-        self.evaluations.append((steps, self.last))
+        self.evaluations.append((timesteps, self.last))
         for name, figure in self.last.items():
             self.logger.record(f"board/{name}", figure)
         if self.verbose > 0:
-            print(f"{steps} moves: " + ", ".join(f"{name} {figure:.3g}" for name, figure in self.last.items()))
+            print(f"{timesteps} moves: " + ", ".join(f"{name} {figure:.3g}" for name, figure in self.last.items()))
+        columns: dict[str, Any] = {name: [figures[name] for _, figures in self.evaluations] for name in self.last}
+        return {"timesteps": [steps for steps, _ in self.evaluations], **columns}
 
     def _rate(self, player: Player) -> float:
         played = [

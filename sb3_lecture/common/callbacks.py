@@ -167,7 +167,63 @@ def exact_evaluation(
     return ExactGrader(env, _gamma_of(model, gamma)).grade(model, deterministic)
 
 
-class ExactEvalCallback(BaseCallback):
+class PeriodicEvaluation(BaseCallback):
+    """Evaluate at the start of training, every ``eval_freq`` env steps and at the end, and keep the figures in a file.
+
+    A subclass fills ``_prepare`` and ``_evaluate``.
+
+    :param eval_freq: env steps between two evaluations, all envs together
+    :param log_path: file that gets all evaluations as an .npz, one array a figure; None: none
+    :param verbose: 1 prints each evaluation
+    :raises ValueError: if ``eval_freq`` is less than 1
+    """
+
+    def __init__(self, eval_freq: int, log_path: str | Path | None = None, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        if eval_freq < 1:
+            raise ValueError(f"eval_freq={eval_freq} env steps between evaluations; at least 1 is needed")
+        self.eval_freq, self.log_path = eval_freq, None if log_path is None else Path(log_path)
+        self._due, self._done = 0, -1  # timesteps at which the next evaluation is due, and of the last one
+
+    def steps_until_call(self) -> int:
+        """VecEnv steps until this callback acts; the tabular learners' compiled loop runs as far."""
+        return max(1, -(-(self._due - self.num_timesteps) // self.training_env.num_envs))
+
+    def _on_training_start(self) -> None:
+        self._prepare()
+        self._run()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._due:
+            self._run()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._done != self.model.num_timesteps:
+            self._run()
+
+    def _run(self) -> None:
+        self._done = steps = self.model.num_timesteps
+        self._due = steps - steps % self.eval_freq + self.eval_freq
+        columns: Any = self._evaluate(steps)
+        if self.log_path is None:
+            return
+        # write beside and rename: a killed run leaves the file before or the file after
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.log_path.with_name(f".{self.log_path.name}.{os.getpid()}.npz")
+        np.savez(beside, **columns)
+        os.replace(beside, self.log_path)
+
+    def _prepare(self) -> None:
+        """Look at the env, once training starts."""
+        raise NotImplementedError
+
+    def _evaluate(self, timesteps: int) -> dict[str, Any]:
+        """Evaluate the model, log the figures, and return those of all evaluations by name."""
+        raise NotImplementedError
+
+
+class ExactEvalCallback(PeriodicEvaluation):
     """Grade the policy exactly while it learns, as EvalCallback does by playing.
 
     Logs ``exact/value``, ``exact/optimal_value``, ``exact/regret`` and ``exact/optimal_actions``, at the start, every
@@ -195,54 +251,25 @@ class ExactEvalCallback(BaseCallback):
         log_path: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
-        super().__init__(verbose)
-        if eval_freq < 1:
-            raise ValueError(f"eval_freq={eval_freq} env steps between evaluations; at least 1 is needed")
-        self.eval_freq, self.gamma, self.deterministic = eval_freq, gamma, deterministic
-        self.eval_env, self.log_path = eval_env, None if log_path is None else Path(log_path)
+        super().__init__(eval_freq, log_path, verbose)
+        self.gamma, self.deterministic, self.eval_env = gamma, deterministic, eval_env
         self.last: ExactResult | None = None
         self.evaluations: list[tuple[int, float, float, float, float]] = []
-        self._due = 0  # timesteps at which the next evaluation is due
         self._grader: ExactGrader | None = None
 
-    def steps_until_call(self) -> int:
-        """VecEnv steps until this callback acts; the tabular learners' compiled loop runs as far."""
-        return max(1, -(-(self._due - self.num_timesteps) // self.training_env.num_envs))
-
-    def _on_training_start(self) -> None:
+    def _prepare(self) -> None:
         env = self.training_env if self.eval_env is None else self.eval_env
         self._grader = ExactGrader(env, _gamma_of(self.model, self.gamma))
-        self._evaluate()
 
-    def _on_step(self) -> bool:
-        if self.num_timesteps >= self._due:
-            self._evaluate()
-        return True
-
-    def _on_training_end(self) -> None:
-        if not self.evaluations or self.evaluations[-1][0] != self.model.num_timesteps:
-            self._evaluate()
-
-    def _evaluate(self) -> None:
+    def _evaluate(self, timesteps: int) -> dict[str, Any]:
         assert self._grader is not None  # made when training starts
-        timesteps = self.model.num_timesteps
-        self._due = timesteps - timesteps % self.eval_freq + self.eval_freq
         result = self.last = self._grader.grade(self.model, self.deterministic)
         self.evaluations.append((timesteps, *result[:4]))
         for name, figure in zip(("value", "optimal_value", "regret", "optimal_actions"), result[:4], strict=True):
             self.logger.record(f"exact/{name}", figure)
         if self.verbose > 0:
             print(f"{timesteps} steps: exact value {result.value:.6g} of {result.optimal_value:.6g}")
-        if self.log_path is not None:
-            self._write(self.log_path)
-
-    def _write(self, path: Path) -> None:
-        """Write beside and rename: a killed run leaves the file before or the file after."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.npz")
-        columns: Any = dict(zip(self.NAMES, zip(*self.evaluations, strict=True), strict=True))
-        np.savez(beside, **columns)
-        os.replace(beside, path)
+        return dict(zip(self.NAMES, zip(*self.evaluations, strict=True), strict=True))
 
 
 def _gamma_of(model: BaseAlgorithm, gamma: float | None) -> float:

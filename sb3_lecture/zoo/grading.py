@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_lecture.zoo import plotting
-from sb3_lecture.zoo.runs import EXACT_FILE
+from sb3_lecture.zoo.runs import BOARD_FILE, EXACT_FILE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,6 +162,32 @@ def exact_callback(model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: 
         print(f"No exact evaluation: {refusal}")
         return []
     return [ExactEvalCallback(eval_freq=freq, log_path=Path(folder) / EXACT_FILE)]
+
+
+def is_self_play(env: VecEnv) -> bool:
+    """Whether two players alternate in the env: its returns then say nothing of how well they play."""
+    return env.has_attr("game") and env.has_attr("opponent") and env.get_attr("opponent", [0])[0] is None
+
+
+def board_callback(env: VecEnv, folder: str | Path, freq: int) -> list[BaseCallback]:
+    """Return the callback that plays matches during training and writes their results to ``board.npz``.
+
+    :param env: the model's env
+    :param folder: the run's folder
+    :param freq: env steps between two evaluations
+    :return: the callback; none where the env is not a board game played against oneself
+    """
+    if not is_self_play(env):
+        return []
+    from sb3_lecture.common.board_grading import BoardEvalCallback
+    from sb3_lecture_envs.board.solve import TableGrader
+
+    try:
+        solved = isinstance(env.get_attr("game", [0])[0].grader(), TableGrader)  # a search per move would take minutes
+    except ValueError:  # no exact solver
+        solved = False
+    opponents = ("random", "perfect") if solved else ("random",)
+    return [BoardEvalCallback(eval_freq=freq, opponents=opponents, log_path=Path(folder) / BOARD_FILE)]
 
 
 def _gamma(model: BaseAlgorithm) -> float:

@@ -6,7 +6,8 @@ Overrides and why:
   ``env_kwargs`` too (rl_zoo3 only does so for ``--env-kwargs``; an Atari agent would be evaluated on skipped skips).
 - ``create_log_folder`` takes a run number of its own even when several runs start at once.
 - ``create_envs`` steps our worlds by one compiled vector env where several are asked for.
-- ``create_callbacks`` evaluates MaskablePPO with its masks; ``setup_experiment`` adds the exact evaluation.
+- ``create_callbacks`` evaluates MaskablePPO with its masks; ``setup_experiment`` adds the exact evaluation, and plays
+  matches in place of evaluation episodes where two players alternate.
 - ``learn`` remembers Ctrl-C, which rl_zoo3 swallows; ``save_trained_model`` writes beside and renames.
 """
 
@@ -34,7 +35,7 @@ from sb3_lecture.common.render_callback import TerminalRenderCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.zoo import configs, registry
 from sb3_lecture.zoo.errors import UserError, first_line
-from sb3_lecture.zoo.grading import exact_callback
+from sb3_lecture.zoo.grading import board_callback, exact_callback, is_self_play
 from sb3_lecture.zoo.seams import replaced
 
 #: evaluations in a run where --eval-freq does not say; rl_zoo3's 25,000 steps is more than many of our runs last
@@ -108,6 +109,12 @@ class LectureExperimentManager(ExperimentManager):
             self.callbacks.append(TerminalRenderCallback(speed=speed))
         if env is not None:
             self.callbacks += exact_callback(model, env, self.save_path, max(1, self.n_timesteps // N_EXACT_EVALUATIONS))
+            if is_self_play(env) and self.eval_freq > 0:  # EvalCallback would count the wins of both sides
+                for callback in list(self.callbacks):
+                    if isinstance(callback, EvalCallback) and is_self_play(callback.eval_env):
+                        callback.eval_env.close()
+                        self.callbacks.remove(callback)
+                self.callbacks += board_callback(env, self.save_path, self.eval_freq * self.n_envs)
         return model, saved
 
     @staticmethod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_lecture.zoo.errors import UserError
-from sb3_lecture.zoo.runs import Run, read_episodes, read_evaluations, read_exact
+from sb3_lecture.zoo.runs import Run, read_board, read_episodes, read_evaluations, read_exact
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,6 +89,7 @@ def learning_curve(runs: Sequence[Run], window: int | None = None) -> "Figure":
 
     Left: the return of the training episodes, a mean over the last ``window`` of each run, or the evaluations where no
     episode was written. Right, where the environment's law is known: the exact value of the policy, the optimum dashed.
+    Of a board game played against oneself, whose returns say nothing: the score against fixed opponents, and Elo.
 
     :param runs: the runs
     :param window: episodes in the rolling mean; None: a twentieth of the shortest run's, at most 100
@@ -100,17 +101,23 @@ def learning_curve(runs: Sequence[Run], window: int | None = None) -> "Figure":
     episodes = {run.path: read_episodes(run) for run in runs}
     evaluations = {run.path: read_evaluations(run) for run in runs}
     exact = {run.path: curve for run in runs if (curve := read_exact(run))}
-    if not exact and not any(len(x) for x, _ in [*episodes.values(), *evaluations.values()]):
+    board = {run.path: curve for run in runs if (curve := read_board(run))}
+    if not exact and not board and not any(len(x) for x, _ in [*episodes.values(), *evaluations.values()]):
         raise UserError(f"no episode has ended yet in {', '.join(str(run.path) for run in runs)}: there is nothing to draw")
     if window is None:
         counts = [len(x) for x, _ in episodes.values() if len(x)]
         window = int(np.clip(min(counts, default=1) // 20, 1, 100))
 
-    figure = Figure(figsize=(11.0, 4.2) if exact else (6.8, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2 if exact else 1, squeeze=False)[0]
-    _draw_returns(axes[0], groups, episodes, evaluations, window)
-    if exact:
-        _draw_exact(axes[1], groups, exact)
+    games = len(board) == len(runs)
+    figure = Figure(figsize=(11.0, 4.2) if exact or games else (6.8, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2 if exact or games else 1, squeeze=False)[0]
+    if games:
+        _draw_scores(axes[0], groups, board)
+        _draw_elo(axes[1], groups, board)
+    else:
+        _draw_returns(axes[0], groups, episodes, evaluations, window)
+        if exact:
+            _draw_exact(axes[1], groups, exact)
     envs = sorted({run.env_id for run in runs})
     title = envs[0] if len(envs) == 1 else ""
     if len(groups) == 1:
@@ -170,6 +177,32 @@ def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np
     ax.set_xlabel("Environment steps")
     ax.set_ylabel("Discounted value from the start")
     ax.set_title("Exact value of the greedy policy", fontsize="medium")
+    _finish(ax)
+
+
+def _draw_scores(ax: "Axes", groups: list[_Group], board: dict[Path, dict[str, np.ndarray]]) -> None:
+    names = list(dict.fromkeys(key.removesuffix("_win") for table in board.values() for key in table if key.endswith("_win")))
+    for i, (group, name) in enumerate((group, name) for group in groups for name in names):
+        tables = [table for run in group.runs if f"{name}_win" in (table := board[run.path])]
+        curves = [(table["timesteps"], table[f"{name}_win"] + table[f"{name}_draw"] / 2) for table in tables]
+        if curves:
+            label = f"against {name}" if len(groups) == 1 else f"{group.label}, against {name}"
+            _line(ax, curves, COLOURS[i % len(COLOURS)], label)
+    ax.set_ylim(-0.03, 1.03)
+    ax.set_xlabel("Moves")
+    ax.set_ylabel("Wins + half the draws")
+    ax.set_title("Score, half of the games with each side", fontsize="medium")
+    _finish(ax)
+
+
+def _draw_elo(ax: "Axes", groups: list[_Group], board: dict[Path, dict[str, np.ndarray]]) -> None:
+    for group in groups:
+        curves = [(board[run.path]["timesteps"], board[run.path]["elo"]) for run in group.runs if "elo" in board[run.path]]
+        if curves:
+            _line(ax, curves, group.colour, "checkpoints among themselves" if len(groups) == 1 else group.label)
+    ax.set_xlabel("Moves")
+    ax.set_ylabel("Elo, 0 at the start")
+    ax.set_title("Rating against earlier checkpoints", fontsize="medium")
     _finish(ax)
 
 

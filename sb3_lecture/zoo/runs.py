@@ -18,6 +18,7 @@ from huggingface_sb3 import EnvironmentName
 from sb3_lecture.zoo.errors import UserError, nearest
 
 EXACT_FILE = "exact.npz"
+BOARD_FILE = "board.npz"
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,18 @@ def read_exact(run: Run) -> dict[str, np.ndarray]:
     :return: ``timesteps``, ``values``, ``optimal_values``, ``regrets``, ``optimal_actions``, each [n]; empty if there is none
     """
     path = run.path / EXACT_FILE
+    if not path.is_file():
+        return {}
+    with np.load(path) as data:
+        return dict(data)
+
+
+def read_board(run: Run) -> dict[str, np.ndarray]:
+    """Read what BoardEvalCallback wrote.
+
+    :return: ``timesteps``, ``<opponent>_win``, ``_draw``, ``_loss`` and ``elo``, each [n]; empty if there is none
+    """
+    path = run.path / BOARD_FILE
     if not path.is_file():
         return {}
     with np.load(path) as data:

@@ -346,8 +346,8 @@ def test_a_checkpoint_plays_as_the_network_did():
     assert (present[masks[:, 1]] == 1).all()
 
 
-def test_the_callback_grades_and_leaves_the_network_alone():
-    callback = BoardEvalCallback(eval_freq=40, n_games=6)
+def test_the_callback_grades_and_leaves_the_network_alone(tmp_path):
+    callback = BoardEvalCallback(eval_freq=40, n_games=6, log_path=tmp_path / "board.npz")
     model = small().learn(80, callback=callback)
     plain = small().learn(80)
     for a, b in zip(model.policy.parameters(), plain.policy.parameters(), strict=True):
@@ -358,6 +358,9 @@ def test_the_callback_grades_and_leaves_the_network_alone():
             assert sum(figures[f"{name}_{what}"] for what in ("win", "draw", "loss")) == pytest.approx(1.0)
         assert figures["perfect_win"] == 0.0
     assert callback.evaluations[0][1]["elo"] == 0.0
+    with np.load(tmp_path / "board.npz") as written:
+        assert written["timesteps"].tolist() == [0, 40, 80]
+        assert written["random_win"].tolist() == [figures["random_win"] for _, figures in callback.evaluations]
     with pytest.raises(ValueError, match="ExactEvalCallback"):
         small("Lecture/Maze-v0").learn(4, callback=BoardEvalCallback())
 

@@ -155,3 +155,12 @@ def test_a_value_map_is_drawn_for_small_and_large_mazes(tmp_path, size):
     figure = plotting.value_map(layout, {"exact": values, "own": values}, optimum, actions, good, terminal, "dqn")
     width, height = _png_size(plotting.save(figure, tmp_path / "map.png"))
     assert width > 300 and height > 200
+
+
+def test_a_game_against_oneself_shows_scores_instead_of_returns(tmp_path):
+    run = make_run(tmp_path, 1, [(-1, 9, 0.1)], algo="alphazero", env="Lecture/TicTacToe-v0")
+    figures = {"random_win": [0.5, 1.0], "random_draw": [0.2, 0.0], "random_loss": [0.3, 0.0], "elo": [0.0, 70.0]}
+    np.savez(run.path / "board.npz", timesteps=[0, 100], **figures)
+    scores, elo = plotting.learning_curve([run]).axes
+    assert [line.get_ydata().tolist() for line in scores.get_lines()] == [[0.6, 1.0]]  # wins + half the draws
+    assert [line.get_ydata().tolist() for line in elo.get_lines()] == [[0.0, 70.0]]
