@@ -31,24 +31,27 @@ def symexp(x: th.Tensor) -> th.Tensor:
 def value_transform(x: th.Tensor, epsilon: float = EPSILON) -> th.Tensor:
     """Return h(x) = sign(x) (√(|x| + 1) − 1) + ε x (Pohlen et al. 2018).
 
+    √(|x| + 1) − 1 is written |x| / (√(|x| + 1) + 1), which keeps the digits of small numbers.
+
     :param x: any shape
     :param epsilon: ε ≥ 0 (default 0.001)
     """
-    return x.sign() * ((x.abs() + 1.0).sqrt() - 1.0) + epsilon * x
+    return x / ((x.abs() + 1.0).sqrt() + 1.0) + epsilon * x
 
 
 def inverse_value_transform(y: th.Tensor, epsilon: float = EPSILON) -> th.Tensor:
     """Return x with h(x) = y.
 
-    With u = √(|x| + 1), |y| = u − 1 + ε (u² − 1). Pohlen et al. solve that by (√(1 + 4ε (|y| + 1 + ε)) − 1) / 2ε, where
-    nearly equal numbers cancel; the same root is written here as 2 (|y| + 1 + ε) / (1 + √…), which also holds for ε = 0.
+    With u = √(|x| + 1), |y| = u − 1 + ε (u² − 1). Pohlen et al. solve that by u = (√(1 + 4ε (|y| + 1 + ε)) − 1) / 2ε, where
+    nearly equal numbers cancel. Here it is solved for s = u − 1, ε s² + (1 + 2ε) s = |y|: small numbers keep their digits, 0
+    remains 0, and ε = 0 is allowed.
 
     :param y: any shape
     :param epsilon: ε ≥ 0 (default 0.001)
     """
-    c = y.abs() + 1.0 + epsilon
-    u = 2.0 * c / (1.0 + (1.0 + 4.0 * epsilon * c).sqrt())  # ε u² + u − c = 0
-    return y.sign() * (u * u - 1.0)
+    size, slope = y.abs(), 1.0 + 2.0 * epsilon
+    s = 2.0 * size / (slope + (slope * slope + 4.0 * epsilon * size).sqrt())
+    return y.sign() * s * (s + 2.0)
 
 
 def two_hot(values: th.Tensor, bins: th.Tensor) -> th.Tensor:

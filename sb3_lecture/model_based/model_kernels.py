@@ -8,6 +8,8 @@ kernel, which then runs all simulations of a row, then of the next (``imagine``)
 import numpy as np
 from numba import njit
 
+from sb3_lecture.common.distributional import EPSILON
+
 from .compiled_mlp import forward_row, go_on, wide_layer
 from .search_tree import DEPTH, FRESH, SEEN, USED, backup, clear_node, follow, set_prior, uncounted
 
@@ -79,8 +81,46 @@ def finish(latent, how):  # type: ignore[no-untyped-def]
             latent[i] = (latent[i] - low) * scale
 
 
+@uncounted
+def read_out(y, first, bins):  # type: ignore[no-untyped-def]
+    """Return the number that outputs stand for: ``y[first]``, or, where there are bins [m], h⁻¹ of their expectation.
+
+    The m logits begin at ``first``; h⁻¹ is ``common.distributional.inverse_value_transform``.
+    """
+    m = bins.shape[0]
+    if m == 0:
+        return y[first]
+    top = np.float32(-np.inf)
+    for i in range(m):
+        top = max(top, y[first + i])
+    mass, total = np.float32(0.0), np.float32(0.0)
+    if m % 2 == 1:
+        mass = np.exp(y[first + m // 2] - top)
+        total = mass * bins[m // 2]
+    for i in range(m // 2):  # outer and outer first: equal logits over symmetric bins mean 0 exactly
+        low, high = np.exp(y[first + i] - top), np.exp(y[first + m - 1 - i] - top)
+        mass += low + high
+        total += low * bins[i] + high * bins[m - 1 - i]
+    mean = total / mass
+    size, slope = abs(mean), np.float32(1.0 + 2.0 * EPSILON)
+    s = np.float32(2.0) * size / (slope + np.sqrt(slope * slope + np.float32(4.0 * EPSILON) * size))
+    x = s * (s + np.float32(2.0))
+    return x if mean >= 0.0 else -x
+
+
 @njit(cache=True)
-def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction, inputs, buffers, active):  # type: ignore[no-untyped-def]
+def read_rows(y, n_actions, bins):  # type: ignore[no-untyped-def]
+    """Return rewards [n], logits [n, A] and values [n] of outputs y [n, A + 2] or, with m bins, [n, A + 2 m]."""
+    n = y.shape[0]
+    rewards, values = np.empty(n, np.float32), np.empty(n, np.float32)
+    for b in range(n):
+        values[b] = read_out(y[b], n_actions, bins)
+        rewards[b] = read_out(y[b], n_actions + max(1, bins.shape[0]), bins)
+    return rewards, np.ascontiguousarray(y[:, :n_actions]), values
+
+
+@njit(cache=True)
+def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction, inputs, buffers, active, bins):  # type: ignore[no-untyped-def]
     """Simulate in a compiled model until every root has ``target`` visits.
 
     :param embeddings: float32 [B, M, latent]
@@ -88,6 +128,7 @@ def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction,
     :param dynamics: rows, layers, tanh of a CompiledMLP
     :param prediction: the same
     :param inputs: scratch, float32 [latent + A]; the networks' ``buffers`` and ``active`` likewise
+    :param bins: float32 [m] that values and rewards are predicted over, [0] where they are predicted as numbers
     """
     prior, visits, q, child, links, stats, span, path, row = tree
     rows, layers, tanh = dynamics
@@ -121,11 +162,12 @@ def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction,
                 latent[i] = y[i]
             finish(latent, how)
             y = buffers[forward_row(latent, head_rows, head_layers, head_tanh, buffers, active)]
-            clear_node(visits, child, links, stats, b, leaf, node, y[n_actions + 1], discount)
+            value, reward = read_out(y, n_actions, bins), read_out(y, n_actions + max(1, bins.shape[0]), bins)
+            clear_node(visits, child, links, stats, b, leaf, node, reward, discount)
             child[b, node, action] = leaf
             path[b, depth, 0] = leaf
             row[b, USED], row[b, DEPTH] = leaf + 1, depth
             for a in range(n_actions):
                 prior[b, leaf, a] = np.float32(1.0)
             set_prior(prior, b, leaf, y)
-            backup(visits, q, links, stats, span, path, row, b, y[n_actions])
+            backup(visits, q, links, stats, span, path, row, b, value)

@@ -18,7 +18,7 @@ from sb3_lecture_envs.board.game import HEADER, OVER, Game, Rules, register_rule
 from sb3_lecture_envs.mdp import TabularMDP, sample_outcome
 
 from .compiled_mlp import CompiledMLP
-from .model_kernels import LINEAR, RELU, SCALE, TANH, finish
+from .model_kernels import LINEAR, RELU, SCALE, TANH, finish, read_rows
 
 #: observations float32 [n, …] -> logits [n, A], values [n]
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -237,26 +237,37 @@ class CompiledModel(ModelSimulator):
     It holds copies of networks: build it again after training.
 
     :param dynamics: latent state [n] and one-hot action [A], side by side -> the next latent state [n]
-    :param prediction: latent state [n] -> A + 2 numbers: logits, value, reward of the step that led there
+    :param prediction: latent state [n] -> A + 2 numbers: logits, value, reward of the step that led there; with bins A + 2 m
     :param discount: of every step: γ, or −γ between two players (default 1.0); a learned model's episodes have no end
     :param latent: what finishes a latent state: "linear" (nothing), "relu" (default), "tanh", or "scale" (its numbers to
         [0, 1], Schrittwieser et al. 2020, appendix G)
+    :param bins: float [m]; value and reward are then m logits each, and stand for h⁻¹ of the expected bin
+        (``common.distributional``); None: they are numbers (default)
     :raises ValueError: if the networks do not fit together, or for an unknown ``latent``
     """
 
-    def __init__(self, dynamics: CompiledMLP, prediction: CompiledMLP, discount: float = 1.0, latent: str = "relu") -> None:
+    def __init__(
+        self,
+        dynamics: CompiledMLP,
+        prediction: CompiledMLP,
+        discount: float = 1.0,
+        latent: str = "relu",
+        bins: np.ndarray | None = None,
+    ) -> None:
         kinds = {"linear": LINEAR, "relu": RELU, "tanh": TANH, "scale": SCALE}
         if latent not in kinds:
             raise ValueError(f"latent={latent!r} is unknown. Choose one of {sorted(kinds)}.")
         n_actions = dynamics.n_in - dynamics.n_out
-        if n_actions < 1 or prediction.n_in != dynamics.n_out or prediction.n_out != n_actions + 2:
+        width = 1 if bins is None else len(bins)  # of a value, and of a reward
+        if n_actions < 1 or prediction.n_in != dynamics.n_out or prediction.n_out != n_actions + 2 * width:
             raise ValueError(
                 f"Networks {dynamics.n_in} -> {dynamics.n_out} and {prediction.n_in} -> {prediction.n_out} do not fit. Give "
-                "dynamics n + A -> n and prediction n -> A + 2."
+                f"dynamics n + A -> n and prediction n -> A + {2 * width}."
             )
         super().__init__(self.expand_all, n_actions)
         self.dynamics, self.prediction, self.discount = dynamics, prediction, float(discount)
         self.latent = kinds[latent]
+        self.bins = np.zeros(0, np.float32) if bins is None else np.ascontiguousarray(bins, np.float32)
 
     @property
     def nbytes(self) -> int:
@@ -270,7 +281,7 @@ class CompiledModel(ModelSimulator):
         wider = max(nets, key=lambda net: net.buffers.shape[1])
         longer = max(nets, key=lambda net: len(net.active))
         parts = [(net.rows, net.layers, net.tanh) for net in nets]
-        return (self.latent, *parts, np.zeros(self.dynamics.n_in, np.float32), wider.buffers, longer.active)
+        return (self.latent, *parts, np.zeros(self.dynamics.n_in, np.float32), wider.buffers, longer.active, self.bins)
 
     def expand_all(self, embeddings: np.ndarray, actions: np.ndarray) -> Expansion:
         """Step every row with numpy, as ``ModelSimulator`` asks for: latent states [B, n], actions int [B]."""
@@ -279,7 +290,8 @@ class CompiledModel(ModelSimulator):
         for latent in latents:
             finish(latent, self.latent)
         y = self.prediction(latents.copy())
-        return Expansion(latents, y[:, -1], self.discount, y[:, :-2], y[:, -2])
+        rewards, logits, values = read_rows(y, self.n_actions, self.bins)
+        return Expansion(latents, rewards, self.discount, logits, values)
 
 
 class EnvSimulator:

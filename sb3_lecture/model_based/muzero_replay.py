@@ -1,0 +1,260 @@
+"""MuZero's memory: whole trajectories by time, and the targets that are read off them.
+
+Row t of a column holds s_t, a_t, the reward r_{t+1} of that step, and what the search found in s_t: its policy π_t and its
+value ν_t. From a row the model is unrolled K steps; what it should foretell at each (Schrittwieser et al. 2020, appendix B):
+
+    z_t = r_{t+1} + d r_{t+2} + … + d^{n−1} r_{t+n} + d^n ν_{t+n},     d = γ, or −1 between two players
+
+Rows are drawn with P(t) ∝ |ν_t − z_t|^α and weigh (1 / N P(t))^β (appendix G).
+
+- Beyond the end of an episode the state is absorbing: value and reward 0, any action, no policy to learn.
+- Beyond a time limit nothing is known and nothing is learned; z is bootstrapped there with the searched value of the last
+  observation.
+- The newest row of a running episode closes the returns that would need later ones.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from numba import njit
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+
+__all__ = ["Batch", "TrajectoryBuffer"]
+
+GOES_ON, TERMINATED, CUT = 0, 1, 2  # how a step ended
+FLOOR = 1e-6  # least |ν − z| that a row is drawn by
+
+
+class Batch(NamedTuple):
+    """B rows and the K steps after each.
+
+    :param rows: int64 [B], indices of the rows, counted over all rows of all columns
+    :param observations: [B, …]
+    :param actions: int64 [B, K]
+    :param rewards: float32 [B, K], of these actions
+    :param values: float32 [B, K + 1], z of the states met
+    :param policies: float32 [B, K + 1, A], π of the states met; 0 where there is none
+    :param known: bool [B, K + 1], whether there is a value, and a reward of the step that led there
+    :param weights: float32 [B], importance weights, the largest of them 1
+    """
+
+    rows: np.ndarray
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    values: np.ndarray
+    policies: np.ndarray
+    known: np.ndarray
+    weights: np.ndarray
+
+
+@njit(cache=True)
+def n_step_return(rewards, values, ends, end_values, column, t, newest, n, discount):  # type: ignore[no-untyped-def]
+    """Return z_t of one column.
+
+    :param rewards: float32 [T, n_envs], a ring by time; ``values``, ``ends`` and ``end_values`` likewise
+    :param column: which env
+    :param t: time of the row, counted from the first ever
+    :param newest: time of the newest row
+    :param n: steps before the bootstrap; 0: as many as there are
+    """
+    length = rewards.shape[0]
+    total, weight, i = 0.0, 1.0, 0
+    while True:
+        row = t % length
+        if (n > 0 and i == n) or (t == newest and ends[row, column] == GOES_ON):
+            return total + weight * values[row, column]  # d^n ν
+        total += weight * rewards[row, column]
+        weight *= discount
+        if ends[row, column] == TERMINATED:
+            return total
+        if ends[row, column] == CUT:
+            return total + weight * end_values[row, column]
+        t, i = t + 1, i + 1
+
+
+@njit(cache=True)
+def _settle(rewards, values, ends, end_values, pending, priorities, newest, n, discount, alpha):  # type: ignore[no-untyped-def]
+    """Give |ν − z|^α to the rows whose return the newest row has completed."""
+    length = rewards.shape[0]
+    for e in range(rewards.shape[1]):
+        last = newest if ends[newest % length, e] != GOES_ON else newest - n if n > 0 else -1
+        for t in range(pending[e], last + 1):
+            z = n_step_return(rewards, values, ends, end_values, e, t, newest, n, discount)
+            priorities[t % length, e] = max(abs(values[t % length, e] - z), FLOOR) ** alpha
+        pending[e] = max(pending[e], last + 1)
+
+
+@njit(cache=True)
+def _unroll(times, columns, stored, newest, n, discount, targets):  # type: ignore[no-untyped-def]
+    """Read K + 1 targets off each row.
+
+    :param times: of the rows [B], counted from the first ever, and their ``columns``
+    :param stored: actions, rewards, values, ends, end_values, policies of the memory
+    :param targets: written: actions int64 [B, K], random so far; the others of a Batch, zeros so far
+    """
+    actions, rewards, values, ends, end_values, policies = stored
+    played, gains, z, pi, known = targets
+    length = rewards.shape[0]
+    for b in range(times.shape[0]):
+        e, t, over = columns[b], times[b], False
+        for k in range(z.shape[1]):
+            known[b, k] = True
+            if not over:
+                row = t % length
+                z[b, k] = n_step_return(rewards, values, ends, end_values, e, t, newest, n, discount)
+                pi[b, k] = policies[row, e]
+                if k == played.shape[1]:
+                    break
+                played[b, k], gains[b, k] = actions[row, e], rewards[row, e]
+                over = ends[row, e] == TERMINATED
+                if ends[row, e] == CUT or (t == newest and not over):
+                    break
+                t += 1
+
+
+class TrajectoryBuffer(ReplayBuffer):
+    """The newest ``buffer_size`` steps of all envs.
+
+    :param buffer_size: steps of all envs together
+    :param observation_space: of the env
+    :param action_space: Discrete
+    :param device: unused; targets are numpy arrays
+    :param n_envs: number of envs (default 1)
+    :param discount: d, γ or −1 (default 0.997)
+    :param td_steps: n of the returns; None: to the end of the episode
+    :param unroll_steps: K (default 5)
+    :param alpha: exponent of the priorities; 0: all rows alike (default 1)
+    :param beta: exponent of the importance weights (default 1)
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        discount: float = 0.997,
+        td_steps: int | None = 10,
+        unroll_steps: int = 5,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+    ) -> None:
+        length = max(buffer_size // n_envs, 2)
+        BaseBuffer.__init__(self, length, observation_space, action_space, device, n_envs)
+        self.optimize_memory_usage, self.handle_timeout_termination = False, True
+        self.discount, self.td_steps, self.unroll_steps = discount, td_steps or 0, unroll_steps
+        self.alpha, self.beta = alpha, beta
+        shape, n_actions = (length, n_envs), int(action_space.n)
+        self.observations = np.zeros((*shape, *self.obs_shape), observation_space.dtype)  # type: ignore[misc]
+        self.actions = np.zeros(shape, np.int32)
+        self.rewards, self.values, self.end_values = (np.zeros(shape, np.float32) for _ in range(3))
+        self.ends = np.zeros(shape, np.int8)  # GOES_ON, TERMINATED or CUT
+        self.policies = np.zeros((*shape, n_actions), np.float32)
+        self.legal = np.ones((*shape, n_actions), np.bool_)
+        self.priorities = np.zeros(shape, np.float64)  # |ν − z|^α; 0: not to be drawn
+        self.total = 0  # rows ever added
+        self.pending = np.zeros(n_envs, np.int64)  # first row of each column whose return is not complete
+
+    @property
+    def newest(self) -> int:
+        """Time of the newest row."""
+        return self.total - 1
+
+    def add(  # type: ignore[override]
+        self,
+        obs: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        ends: np.ndarray,
+        end_values: np.ndarray,
+        policies: np.ndarray,
+        values: np.ndarray,
+        legal: np.ndarray | None = None,
+    ) -> None:
+        """Store a step of every env.
+
+        :param obs: s [n_envs, …]
+        :param actions: a, int [n_envs]
+        :param rewards: of the step [n_envs]
+        :param ends: GOES_ON, TERMINATED or CUT [n_envs]
+        :param end_values: value of the state where the step was CUT, else ignored [n_envs]
+        :param policies: π [n_envs, A]
+        :param values: ν [n_envs]
+        :param legal: actions allowed in s, bool [n_envs, A]; None: all
+        """
+        row = self.pos
+        self.observations[row] = np.asarray(obs).reshape(self.n_envs, *self.obs_shape)
+        self.actions[row], self.rewards[row], self.values[row], self.policies[row] = actions, rewards, values, policies
+        self.ends[row], self.end_values[row] = ends, end_values
+        self.legal[row] = True if legal is None else legal
+        self.priorities[row] = 0.0
+        self.total += 1
+        self.pos = self.total % self.buffer_size
+        self.full = self.total >= self.buffer_size
+        self.pending = np.maximum(self.pending, self.total - self.buffer_size)
+        self._settle()
+
+    def _settle(self) -> None:
+        _settle(self.rewards, self.values, self.ends, self.end_values, self.pending, self.priorities, self.newest,
+                self.td_steps, self.discount, self.alpha)  # fmt: skip
+
+    def cut(self) -> None:
+        """Close the running episodes: the next row follows from none of the newest ones.
+
+        What the newest action led to is not known, so its row only serves to bootstrap the row before, by its ν.
+        """
+        if self.total == 0:
+            return
+        row, before = self.newest % self.buffer_size, (self.newest - 1) % self.buffer_size
+        running = self.ends[row] == GOES_ON  # [n_envs]
+        if self.total > 1:
+            joined = running & (self.ends[before] == GOES_ON)
+            self.ends[before, joined], self.end_values[before, joined] = CUT, self.values[row, joined]
+        self.ends[row, running], self.end_values[row, running] = CUT, self.values[row, running]
+        self._settle()
+        self.priorities[row, running] = 0.0
+
+    def ready(self) -> bool:
+        """Whether a row can be drawn."""
+        return bool(self.priorities.any())
+
+    def sample(self, batch_size: int, env: Any = None) -> Batch:  # type: ignore[override]
+        """Draw rows by their priorities, with replacement, and read the targets off them."""
+        flat = self.priorities.reshape(-1)
+        sums = np.cumsum(flat)
+        rows = np.searchsorted(sums, np.random.random(batch_size) * sums[-1], side="right")
+        rows = np.minimum(rows, np.flatnonzero(flat)[-1] if flat[-1] == 0.0 else len(flat) - 1)  # rounding
+        shares = flat[rows] / sums[-1]
+        weights = (np.count_nonzero(flat) * shares) ** -self.beta  # (1 / N P)^β
+        return self.targets(rows, (weights / weights.max()).astype(np.float32))
+
+    def targets(self, rows: np.ndarray, weights: np.ndarray) -> Batch:
+        """Return the batch of given rows, int [B]: time in the ring · n_envs + column."""
+        b, k, n_actions = len(rows), self.unroll_steps, self.policies.shape[2]
+        places, columns = np.divmod(rows, self.n_envs)
+        actions = np.random.randint(n_actions, size=(b, k))
+        rewards, values = np.zeros((b, k), np.float32), np.zeros((b, k + 1), np.float32)
+        policies = np.zeros((b, k + 1, n_actions), np.float32)
+        known = np.zeros((b, k + 1), np.bool_)
+        stored = (self.actions, self.rewards, self.values, self.ends, self.end_values, self.policies)
+        times = self.newest - (self.newest - places) % self.buffer_size
+        targets = (actions, rewards, values, policies, known)
+        _unroll(times, columns, stored, self.newest, self.td_steps, self.discount, targets)
+        return Batch(rows, self.observations[places, columns], *targets, weights)
+
+    def update_priorities(self, rows: np.ndarray, errors: np.ndarray) -> None:
+        """Replace the priorities of rows drawn by |ν − z|^α, given |ν − z|."""
+        self.priorities.reshape(-1)[rows] = np.maximum(errors, FLOOR) ** self.alpha
+
+    def draw(self, n: int) -> np.ndarray:
+        """Draw n rows uniformly among all stored, to be searched anew: int [n]."""
+        return np.random.randint(self.size() * self.n_envs, size=n)
+
+    def refresh(self, rows: np.ndarray, policies: np.ndarray, values: np.ndarray) -> None:
+        """Replace π and ν of rows."""
+        places, columns = np.divmod(rows, self.n_envs)
+        self.policies[places, columns], self.values[places, columns] = policies, values

@@ -1,0 +1,450 @@
+"""MuZero against hand-worked targets, slow twins, closed forms of its losses, and solved worlds."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
+
+import sb3_lecture_envs  # noqa: F401
+from sb3_lecture.common.distributional import expectation, inverse_value_transform, two_hot, value_transform
+from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.model_based.mcts import MCTS
+from sb3_lecture.model_based.model_kernels import read_rows
+from sb3_lecture.model_based.muzero import MuZero, halve_gradient
+from sb3_lecture.model_based.muzero_networks import MuZeroCnnPolicy, scaled
+from sb3_lecture.model_based.muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer
+from sb3_lecture.model_based.simulators import CompiledModel
+from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
+
+TIC_TAC_TOE = "Lecture/TicTacToe-v0"
+SMALL = {
+    "n_games": 4,
+    "n_simulations": 4,
+    "learning_starts": 0,
+    "batch_size": 8,
+    "policy_kwargs": {"net_arch": [16], "latent_size": 8, "n_bins": 11},
+    "seed": 0,
+}
+
+
+def small(env=TIC_TAC_TOE, **more):
+    return MuZero("MlpPolicy", env, **{**SMALL, **more})
+
+
+def buffer(n_envs=1, size=100, **settings):
+    space = gym.spaces.Box(-100, 100, (1,), np.float32)
+    return TrajectoryBuffer(size * n_envs, space, gym.spaces.Discrete(2), n_envs=n_envs, **settings)
+
+
+def fill(memory, rewards, values, ends, end_values=None):
+    """Store one step a time [T, n_envs]; the observation is the time, π favours action time mod 2."""
+    end_values = np.zeros(np.shape(rewards)) if end_values is None else end_values
+    for r, v, e, end in zip(rewards, values, ends, end_values, strict=True):
+        n, t = memory.n_envs, memory.total
+        pi = np.tile([0.75, 0.25] if t % 2 == 0 else [0.25, 0.75], (n, 1))
+        memory.add(np.full((n, 1), t), np.full(n, t % 2), np.array(r), np.array(e), np.array(end), pi, np.array(v))
+
+
+def read(memory, *places):
+    np.random.seed(0)
+    return memory.targets(np.array(places), np.ones(len(places), np.float32))
+
+
+# ---- targets
+
+
+def test_n_step_returns_by_hand():
+    """γ = ½, n = 2: 1 + ½·2 + ¼·40 = 12; 2 + ½·4 + ¼·80 = 24; then the episode ends: 4 + ½·8 = 8; 8."""
+    memory = buffer(discount=0.5, td_steps=2, unroll_steps=2)
+    fill(memory, [[1.0], [2.0], [4.0], [8.0]], [[10.0], [20.0], [40.0], [80.0]], [[0], [0], [0], [TERMINATED]])
+    batch = read(memory, 0, 1, 2, 3)
+    np.testing.assert_allclose(batch.values, [[12, 24, 8], [24, 8, 8], [8, 8, 0], [8, 0, 0]])
+    np.testing.assert_allclose(batch.rewards, [[1, 2], [2, 4], [4, 8], [8, 0]])
+    assert batch.known.all()  # also beyond the end, where value and reward are 0
+    np.testing.assert_allclose(batch.policies[3], [[0.25, 0.75], [0, 0], [0, 0]])  # and there is no policy
+    np.testing.assert_array_equal(batch.actions[:3], [[0, 1], [1, 0], [0, 1]])
+    np.testing.assert_allclose(memory.priorities[:4, 0], [2.0, 4.0, 32.0, 72.0])  # |ν − z|
+
+
+def test_a_time_limit_is_bootstrapped_and_not_looked_beyond():
+    """8 + ½·6 = 11, where 6 is the value of the last observation."""
+    memory = buffer(discount=0.5, td_steps=3, unroll_steps=2)
+    fill(memory, [[4.0], [8.0], [9.0]], [[40.0], [80.0], [1.0]], [[0], [CUT], [0]], [[0], [6.0], [0]])
+    batch = read(memory, 0, 1)
+    np.testing.assert_allclose(batch.values, [[4 + 0.5 * 11, 11, 0], [11, 0, 0]])
+    np.testing.assert_array_equal(batch.known, [[True, True, False], [True, False, False]])
+    np.testing.assert_allclose(batch.policies[1, 1:], 0.0)
+
+
+def test_returns_alternate_between_two_players():
+    """The third move wins: +1 to who made it and the first, −1 to the other; then it is over."""
+    memory = buffer(discount=-1.0, td_steps=None, unroll_steps=3)
+    fill(memory, [[0.0], [0.0], [1.0]], [[0.3], [0.3], [0.3]], [[0], [0], [TERMINATED]])
+    np.testing.assert_array_equal(read(memory, 0).values, [[1.0, -1.0, 1.0, 0.0]])
+    np.testing.assert_array_equal(read(memory, 0).rewards, [[0.0, 0.0, 1.0]])
+
+
+def slow_targets(rewards, values, ends, end_values, t, n, discount, unroll):
+    """The same by the sums themselves, for one env."""
+
+    def z(t):
+        total = 0.0
+        for i in range(len(rewards) - t):
+            if i == n or (t + i == len(rewards) - 1 and ends[t + i] == GOES_ON):
+                return total + discount**i * values[t + i]
+            total += discount**i * rewards[t + i]
+            if ends[t + i] != GOES_ON:
+                return total + (discount ** (i + 1) * end_values[t + i] if ends[t + i] == CUT else 0.0)
+        raise AssertionError
+
+    zs, us, known = [], [], []
+    phase = "running"
+    for k in range(unroll + 1):
+        now = t + k
+        zs.append(z(now) if phase == "running" else 0.0)
+        known.append(phase != "unknown")
+        us.append(rewards[now] if phase == "running" else 0.0)
+        if phase == "running":
+            last = now == len(rewards) - 1
+            phase = {TERMINATED: "over", CUT: "unknown"}.get(ends[now], "unknown" if last else "running")
+    return zs, us[:unroll], known
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n=st.integers(1, 6), unroll=st.integers(1, 4), size=st.integers(3, 12))
+def test_targets_equal_their_slow_twin(data, n, unroll, size):
+    steps = data.draw(st.integers(2, 20))
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    rewards, values, end_values = rng.normal(size=(3, steps, 2))
+    ends = rng.choice([GOES_ON, TERMINATED, CUT], (steps, 2), p=[0.7, 0.2, 0.1])
+    memory = buffer(2, size, discount=-0.9, td_steps=n, unroll_steps=unroll)  # a ring that may have turned
+    fill(memory, rewards, values, ends, end_values)
+    first = max(0, steps - size)
+    for t in range(first, steps):
+        for e in range(2):
+            batch = read(memory, t % size * 2 + e)
+            columns = (part[first:, e] for part in (rewards, values, ends, end_values))
+            zs, us, known = slow_targets(*columns, t - first, n, -0.9, unroll)
+            np.testing.assert_allclose(batch.values[0] * known, np.array(zs) * known, atol=1e-5)
+            np.testing.assert_array_equal(batch.known[0], known)
+            np.testing.assert_allclose(batch.rewards[0] * known[1:], np.array(us) * known[1:], atol=1e-5)
+            assert batch.observations[0, 0] == t
+    complete = [
+        (ends[t : t + n + 1, e] != GOES_ON).any() or t + n < steps for t in range(first, steps) for e in range(2)
+    ]  # a return is complete when its bootstrap, or the end, is there
+    stored = [memory.priorities[t % size, e] > 0 for t in range(first, steps) for e in range(2)]
+    # an end at t + n itself closes the return only with that row
+    assert sum(stored) == sum(complete)
+
+
+def test_a_reset_from_outside_cuts_the_running_episodes():
+    """Nobody knows what the newest action led to: its row bootstraps the one before, and is not drawn."""
+    memory = buffer(2, discount=0.5, td_steps=None, unroll_steps=2)
+    fill(memory, [[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]], [[10.0] * 2, [20.0] * 2, [40.0] * 2], [[0, 0], [0, TERMINATED], [0, 0]])
+    memory.cut()
+    fill(memory, [[8.0, 8.0]], [[9.0, 9.0]], [[TERMINATED, TERMINATED]])
+    batch = read(memory, 0, 1)
+    np.testing.assert_allclose(batch.values[0, :2], [1 + 0.5 * (2 + 0.5 * 40), 2 + 0.5 * 40])
+    np.testing.assert_allclose(batch.values[1, :2], [2.0, 2.0])
+    np.testing.assert_array_equal(memory.priorities[:4] > 0, [[True, True], [True, True], [False, False], [True, True]])
+    memory.cut()  # nothing is running
+    np.testing.assert_array_equal(memory.priorities[:4] > 0, [[True, True], [True, True], [False, False], [True, True]])
+
+
+# ---- priorities
+
+
+def test_rows_are_drawn_by_their_errors_and_weighted_back():
+    """P = 1/10, 2/10, 7/10 (α = 1); w = (1 / 3 P)^β, the rarest at 1. On average w P is uniform for β = 1."""
+    memory = buffer(discount=0.5, td_steps=1, beta=1.0)
+    fill(memory, [[1.0], [2.0], [7.0]], [[0.0]] * 3, [[TERMINATED]] * 3)
+    np.random.seed(0)
+    batch = memory.sample(30_000)
+    share = np.bincount(batch.rows) / 30_000
+    np.testing.assert_allclose(share, [0.1, 0.2, 0.7], atol=0.01)
+    by_row = np.array([batch.weights[batch.rows == row][0] for row in range(3)])
+    np.testing.assert_allclose(by_row, [1.0, 0.5, 1 / 7], rtol=1e-5)
+    np.testing.assert_allclose(by_row * [0.1, 0.2, 0.7], 0.1, rtol=1e-5)
+    memory.update_priorities(np.array([0, 1, 2]), np.array([0.0, 5.0, 5.0]))
+    assert np.bincount(memory.sample(1000).rows, minlength=3)[0] <= 1  # an error of 0 is as good as never drawn
+
+
+def test_exponents_of_zero_draw_alike():
+    memory = buffer(discount=0.5, td_steps=1, alpha=0.0)
+    fill(memory, [[1.0], [2.0], [7.0]], [[0.0]] * 3, [[TERMINATED]] * 3)
+    np.random.seed(0)
+    batch = memory.sample(3000)
+    np.testing.assert_allclose(np.bincount(batch.rows) / 3000, 1 / 3, atol=0.03)
+    assert (batch.weights == 1.0).all()
+
+
+def test_training_renews_the_priorities():
+    model = small("Lecture/GridWorld-v0", per_alpha=1.0, learning_starts=10**6)
+    model.learn(200)
+    model.set_logger(Logger(None, []))
+    drawn = []
+    memory = model.replay_buffer
+    sample = memory.sample
+    memory.sample = lambda n: drawn.append(sample(n)) or drawn[-1]
+    with th.no_grad():
+        model.policy.head.bias[4 + 8] = 5.0  # v_0 is not 0
+    model.lr_schedule = lambda _: 0.0
+    model.train(1, 8)
+    batch = drawn[0]
+    v = model.policy.root(model._inputs(batch.observations)).values
+    np.testing.assert_allclose(memory.priorities.reshape(-1)[batch.rows], np.abs(v - batch.values[:, 0]), atol=1e-5)
+
+
+# ---- the model
+
+
+def test_compiled_bins_are_read_as_torch_reads_them():
+    rng = np.random.default_rng(0)
+    bins = np.linspace(-17, 17, 21).astype(np.float32)
+    y = rng.normal(size=(6, 3 + 42)).astype(np.float32) * 4
+    rewards, logits, values = read_rows(y, 3, bins)
+    np.testing.assert_array_equal(logits, y[:, :3])
+    pair = inverse_value_transform(expectation(th.as_tensor(y[:, 3:]).view(6, 2, 21), th.as_tensor(bins)))
+    np.testing.assert_allclose(values, pair[:, 0], rtol=1e-4)
+    np.testing.assert_allclose(rewards, pair[:, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("selection", ["puct", "gumbel"])
+def test_the_compiled_search_is_that_of_the_torch_model(selection):
+    model = small(policy_kwargs={"net_arch": [40], "latent_size": 12, "n_bins": 11})
+    policy = model.policy
+    th.manual_seed(1)
+    with th.no_grad():
+        policy.head.weight.normal_()
+    game = TicTacToe()
+    states = np.concatenate(game.grader().states[:2])
+    root, legal = policy.root(game.observe(states)), game.legal(states)
+    ours, plain = policy.simulator(-1.0), super(type(policy), policy).simulator(-1.0)
+    assert isinstance(ours, CompiledModel)
+    results = [MCTS(sim, None, 30, selection, value_range=(-1, 1)).search(root, legal) for sim in (ours, plain)]
+    np.testing.assert_array_equal(results[0].visits, results[1].visits)
+    np.testing.assert_allclose(results[0].q, results[1].q, atol=1e-4)
+
+
+def test_latent_states_lie_between_0_and_1():
+    z = scaled(th.tensor([[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]]))
+    th.testing.assert_close(z, th.tensor([[0.0, 1.0, 0.5], [0.0, 0.0, 0.0]]))
+
+
+def test_before_learning_the_policy_is_uniform_and_values_are_0():
+    root = small().policy.root(TicTacToe().observe(TicTacToe().grader().states[1]))
+    assert (root.logits == 0).all() and (root.values == 0).all()
+
+
+def test_half_of_the_gradient_enters_each_step_of_the_dynamics():
+    x = th.ones(3, requires_grad=True)
+    y = x
+    for _ in range(3):
+        y = halve_gradient(y)
+    y.sum().backward()
+    assert (y == x).all()
+    th.testing.assert_close(x.grad, th.full((3,), 0.125))
+
+
+def hand_batch(k=2, n=3):
+    rng = np.random.default_rng(0)
+    known = np.ones((n, k + 1), np.bool_)
+    known[1, 1:] = False  # the second row was cut
+    policies = rng.dirichlet(np.ones(9), (n, k + 1)).astype(np.float32)
+    policies[1, 1:] = 0.0
+    policies[2, 2] = 0.0  # the third row's episode ended
+    return Batch(
+        np.arange(n),
+        rng.random((n, 2, 3, 3)).astype(np.float32),
+        rng.integers(9, size=(n, k)),
+        rng.uniform(-1, 1, (n, k)).astype(np.float32),
+        rng.uniform(-1, 1, (n, k + 1)).astype(np.float32),
+        policies,
+        known,
+        np.ones(n, np.float32),
+    )
+
+
+def literal_losses(policy, batch, k, scale=True):
+    """Equation 1 row by row and step by step."""
+    rows = []
+    for b in range(len(batch.rows)):
+        z = policy.represent(th.as_tensor(batch.observations[b : b + 1]))
+        sums = [0.0, 0.0, 0.0]
+        for i in range(k + 1):
+            weight = 1.0 if i == 0 else 1.0 / k
+            logits, pair = policy.foretell(z)
+            for j, (target, logs) in enumerate(((batch.values[b, i], pair[0, 0]), (batch.rewards[b, i - 1], pair[0, 1]))):
+                if batch.known[b, i] and (j == 0 or i > 0):
+                    hot = two_hot(value_transform(th.tensor(float(target))), policy.bins)
+                    sums[j + 1] = sums[j + 1] - weight * (hot * logs.log_softmax(0)).sum()
+            sums[0] = sums[0] - weight * (th.as_tensor(batch.policies[b, i]) * logits[0].log_softmax(0)).sum()
+            if i < k:
+                action = th.zeros(1, 9)
+                action[0, batch.actions[b, i]] = 1.0
+                z = policy.step(0.5 * z + 0.5 * z.detach() if scale else z, action)
+        rows.append(th.stack([th.as_tensor(part) for part in sums]))
+    return th.stack(rows)  # [B, 3]
+
+
+def test_losses_and_gradients_are_those_of_equation_1():
+    model = small(unroll_steps=2)
+    th.manual_seed(0)
+    with th.no_grad():
+        model.policy.head.weight.normal_(0, 0.5)
+    batch = hand_batch()
+    parts, v_0 = model.losses(batch)
+    literal = literal_losses(model.policy, batch, 2)
+    th.testing.assert_close(th.stack(parts, dim=1), literal)
+    np.testing.assert_allclose(v_0, model.policy.root(batch.observations).values, atol=1e-6)
+    parameters = list(model.policy.parameters())
+    ours = th.autograd.grad(sum(part.sum() for part in parts), parameters)
+    theirs = th.autograd.grad(literal.sum(), parameters)
+    unscaled = th.autograd.grad(literal_losses(model.policy, batch, 2, scale=False).sum(), parameters)
+    for a, b in zip(ours, theirs, strict=True):
+        th.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert not all(th.allclose(a, b, rtol=1e-3) for a, b in zip(theirs, unscaled, strict=True))  # the halves matter
+
+
+def test_a_gradient_step_descends_the_weighted_sum():
+    """With plain gradient descent θ' = θ − α ∇(mean of w (l^p + ¼ l^v + l^r) + c ‖θ‖²)."""
+    kwargs = {**SMALL["policy_kwargs"], "optimizer_class": th.optim.SGD, "optimizer_kwargs": {"weight_decay": 2 * 0.3}}
+    model = small(unroll_steps=2, policy_kwargs=kwargs, learning_rate=0.01, max_grad_norm=None, reanalyze_ratio=0.0)
+    model.set_logger(Logger(None, []))
+    batch = hand_batch()._replace(weights=np.array([1.0, 0.5, 0.25], np.float32))
+    parameters = list(model.policy.parameters())
+    literal = literal_losses(model.policy, batch, 2) @ th.tensor([1.0, 0.25, 1.0])
+    loss = (literal * th.as_tensor(batch.weights)).mean() + 0.3 * sum((p**2).sum() for p in parameters)
+    expected = [p.detach() - 0.01 * g for p, g in zip(parameters, th.autograd.grad(loss, parameters), strict=True)]
+    model.replay_buffer.ready = lambda: True
+    model.replay_buffer.sample = lambda n: batch
+    model.train(1, 3)
+    for after, wanted in zip(parameters, expected, strict=True):
+        th.testing.assert_close(after.detach(), wanted)
+
+
+def test_l2_is_the_optimizers_weight_decay():
+    """d/dθ c θ² = 2 c θ, which Adam's weight decay adds to the gradient."""
+    assert small(l2_coef=0.5).policy.optimizer.param_groups[0]["weight_decay"] == 1.0
+
+
+# ---- playing
+
+
+def test_reanalyze_renews_policies_and_values():
+    model = small(learning_starts=10**6, n_simulations=8).learn(64)
+    memory = model.replay_buffer
+    before = memory.policies[:16].copy(), memory.values[:16].copy()
+    model.reanalyze(2000)  # every row is drawn
+    assert (memory.values[:16] == before[1]).all()  # the same network, whose values are all 0
+    with th.no_grad():
+        model.policy.head.bias[0] = 100.0  # now the policy knows only the first field
+        model.policy.head.bias[9 + 10] = 100.0  # and the side to move wins
+    model.reanalyze(2000)
+    values, policies, legal = memory.values[:16], memory.policies[:16], memory.legal[:16]
+    assert (values != before[1]).all()
+    np.testing.assert_allclose(policies.sum(axis=2), 1.0, atol=1e-6)
+    assert (policies[~legal] == 0).all()
+    free = legal[:, :, 0]
+    assert policies[free][:, 0].mean() > before[0][free][:, 0].mean() + 0.3
+    assert model._search.simulator is not None
+
+
+def test_stored_steps_are_those_that_were_played():
+    env = make_native_vec_env(TIC_TAC_TOE, 4)
+    model = small(env, learning_starts=10**6).learn(200)
+    memory, game = model.replay_buffer, TicTacToe()
+    for e in range(4):
+        for t in range(49):
+            state = game.state_of(memory.observations[t, e][None])
+            assert game.legal(state)[0, memory.actions[t, e]]
+            np.testing.assert_array_equal(game.legal(state)[0], memory.legal[t, e])
+            after, reward, over = game.step(state, memory.actions[t, e][None])
+            assert reward[0] == memory.rewards[t, e] and (memory.ends[t, e] == TERMINATED) == over[0]
+            following = game.state_of(memory.observations[t + 1, e][None])
+            np.testing.assert_array_equal(following, game.initial(1) if over[0] else after)
+
+
+def test_a_time_limit_is_stored_with_its_value():
+    """Every state is worth 3 before learning: the head says so."""
+    env = make_native_vec_env("Lecture/GridWorld-v0", 2, env_kwargs={"max_episode_steps": 3, "map": ["S........G"]})
+    model = small(env, learning_starts=10**6, gamma=0.5, policy_kwargs={"value_limit": 7.0, "n_bins": 3, "net_arch": [16]})
+    with th.no_grad():
+        model.policy.head.bias[4:7] = th.log(th.tensor([1e-12, 1.0, 1.0]))
+    v = model.policy.root(np.eye(10, dtype=np.float32)).values
+    model.learn(12)
+    memory = model.replay_buffer
+    np.testing.assert_array_equal(memory.ends[:6, 0], [GOES_ON, GOES_ON, CUT] * 2)
+    assert 0 < memory.end_values[2, 0] <= v[0] and memory.end_values[0, 0] == 0
+
+
+def test_predict_is_stateless_and_reads_legal_moves_off_the_board():
+    model = small(n_simulations=12).learn(100)
+    game = TicTacToe()
+    states = np.concatenate(game.grader().states[:3])
+    observations = game.observe(states)
+    together = model.predict(observations)[0]
+    backwards = model.predict(observations[::-1], action_masks=game.legal(states[::-1]))[0]
+    np.testing.assert_array_equal(together, backwards[::-1])
+    assert game.legal(states)[np.arange(len(states)), together].all()
+    one, _ = model.predict(observations[5])
+    assert np.shape(one) == () and one == together[5]
+    only = np.zeros(9, np.bool_)
+    only[[2, 7]] = True
+    assert model.predict(game.observe(game.initial(1))[0], action_masks=only)[0] in (2, 7)
+    assert model.policy.predict(game.observe(game.initial(1))[0], action_masks=only)[0] in (2, 7)
+    assert model.predict(observations[:2], action_masks=np.zeros((2, 9), np.bool_))[0].shape == (2,)
+
+
+def test_an_id_builds_many_envs_and_self_play_logs_the_first_players_results():
+    assert MuZero("MlpPolicy", TIC_TAC_TOE, n_simulations=2).n_envs == 64
+    assert MuZero("MlpPolicy", "Lecture/Maze-v0", n_simulations=2).n_envs == 8
+    model = small(n_games=6).learn(120, log_interval=10**6)
+    assert model.discount == -1.0
+    results = [info["r"] for info in model.ep_info_buffer]
+    assert results and set(results) <= {1.0, 0.0, -1.0}
+    written = {}
+    model.set_logger(Logger(None, []))
+    model.logger.dump = lambda step: written.update(model.logger.name_to_value)
+    model.dump_logs()
+    assert written["rollout/first_player_win"] == pytest.approx(np.mean(np.array(results) > 0))
+
+
+def test_against_an_opponent_it_is_one_player():
+    env = make_vec_env(TIC_TAC_TOE, 2, env_kwargs={"opponent": "random"})
+    model = small(env).learn(40)
+    assert model.discount == 0.997 and not model.self_play and model.game is not None
+
+
+@pytest.mark.parametrize("selection", ["puct", "gumbel"])
+def test_pixels_are_learned_by_network_choice(selection, tmp_path):
+    """84 × 84 stacks of 4 frames, and boards, through the same networks."""
+
+    class Frames(gym.Env):
+        observation_space = gym.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+        action_space = gym.spaces.Discrete(3)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.observation_space.sample(), {}
+
+        def step(self, action):
+            return self.observation_space.sample(), 1.0, bool(self.np_random.random() < 0.2), False, {}
+
+    settings = {**SMALL, "selection": selection, "n_simulations": 2, "buffer_size": 64, "td_steps": 3}
+    settings["policy_kwargs"] = {"n_blocks": 1, "channels": 4, "net_arch": [8], "n_bins": 11}
+    for env in (make_vec_env(Frames, 2), TIC_TAC_TOE):
+        model = MuZero("CnnPolicy", env, **settings).learn(24)
+        assert isinstance(model.policy, MuZeroCnnPolicy) and model._n_updates > 0
+        latents = model.policy.root(model._inputs(model.env.reset())).embeddings
+        assert latents.shape[1:] == ((4, 3, 3) if env is TIC_TAC_TOE else (4, 6, 6))  # 84, 42, 21, 11, 6
+        assert latents.min() == 0.0 and latents.max() == 1.0
+    model.save(tmp_path / "model.zip")
+    again = MuZero.load(tmp_path / "model.zip")
+    game = TicTacToe()
+    inputs = game.observe(game.grader().states[2])
+    np.testing.assert_array_equal(model.policy.root(inputs).values, again.policy.root(inputs).values)
