@@ -72,16 +72,30 @@ class _Group:
 
 
 def _groups(runs: Sequence[Run]) -> list[_Group]:
-    table: dict[tuple[str, str], list[Run]] = {}
+    """Put runs together that differ in their seed and length alone, and name each group by what tells it from the others."""
+    table: dict[tuple[str, str], list[tuple[Run, dict[str, Any]]]] = {}
     for run in runs:
-        table.setdefault((run.algo, run.env_id), []).append(run)
-    one_env = len({env for _, env in table}) == 1
+        table.setdefault((run.algo, run.env_id), []).append((run, run.options()))
+    one_algo, one_env = (len({key[i] for key in table}) == 1 for i in (0, 1))
     groups = []
-    for i, ((algo, env), members) in enumerate(table.items()):
-        name = algo if one_env else f"{algo}, {env}"
-        label = name if len(members) == 1 else f"{name} ({len(members)} runs)"
-        groups.append(_Group(label, members, COLOURS[i % len(COLOURS)]))
+    for (algo, env), members in table.items():
+        keys = dict.fromkeys(key for _, options in members for key in options if key != "n_timesteps")
+        told = [key for key in keys if len({repr(options.get(key)) for _, options in members}) > 1]
+        variants: dict[str, list[Run]] = {}
+        for run, options in members:
+            variants.setdefault(", ".join(f"{key} {_short(options.get(key))}" for key in told), []).append(run)
+        for variant, group in variants.items():
+            names = [name for name, shown in ((algo, not one_algo), (env, not one_env), (variant, True)) if name and shown]
+            label = ", ".join(names) or algo
+            label += "" if len(group) == 1 else f" ({len(group)} runs)"
+            groups.append(_Group(label, group, COLOURS[len(groups) % len(COLOURS)]))
     return groups
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_short(inner)}" for key, inner in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def learning_curve(runs: Sequence[Run], window: int | None = None) -> "Figure":
@@ -124,6 +138,8 @@ def learning_curve(runs: Sequence[Run], window: int | None = None) -> "Figure":
         seeds = [run.seed for run in runs if run.seed is not None]
         detail = f"seed {seeds[0]}" if len(seeds) == 1 == len(runs) else f"{len(runs)} runs"
         title = f"{groups[0].runs[0].algo} on {title}, {detail}"
+    elif title and len(algos := {run.algo for run in runs}) == 1:
+        title = f"{algos.pop()} on {title}"
     figure.suptitle(title)
     return figure
 

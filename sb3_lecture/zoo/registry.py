@@ -64,6 +64,7 @@ ALGORITHMS: dict[str, str] = {
     "barebone_dqn": "sb3_lecture.value_based.barebone_dqn:BareboneDQN",
     # ours: models and search
     "alphazero": "sb3_lecture.model_based.alphazero:AlphaZero",
+    "muzero": "sb3_lecture.model_based.muzero:MuZero",
     # ours: evolution
     "cmaes": "sb3_lecture.evolutionary.cma_es:CMAES",
     "es": "sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies",
@@ -86,6 +87,7 @@ SEARCH_SPACES: dict[str, str] = {
     "gradient_bandit": "sb3_lecture.zoo.search_spaces:sample_gradient_bandit",
     "monte_carlo_control": "sb3_lecture.zoo.search_spaces:sample_monte_carlo_control",
     "monte_carlo_prediction": "sb3_lecture.zoo.search_spaces:sample_monte_carlo_prediction",
+    "muzero": "sb3_lecture.zoo.search_spaces:sample_muzero",
     "n_step_sarsa": "sb3_lecture.zoo.search_spaces:sample_n_step_sarsa",
     "policy_evaluation": "sb3_lecture.zoo.search_spaces:sample_planning",
     "policy_iteration": "sb3_lecture.zoo.search_spaces:sample_policy_iteration",

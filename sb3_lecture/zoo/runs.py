@@ -61,6 +61,15 @@ class Run:
         """Read the arguments of the command that made the run."""
         return _read_args(self.params_path / "args.yml")
 
+    def options(self) -> dict[str, Any]:
+        """Read the hyperparameters and the environment's arguments that the run was made with; empty if they were not saved."""
+        path = self.params_path / "config.yml"
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_ArgsLoader) if path.is_file() else None
+        options = dict(config) if isinstance(config, dict) else {}
+        if env_kwargs := self.saved_args().get("env_kwargs"):
+            options["env_kwargs"] = env_kwargs
+        return options
+
 
 def open_run(path: str | Path) -> Run:
     """Read which algorithm and environment a folder belongs to.

@@ -279,3 +279,20 @@ def sample_alphazero(trial: Trial, *_: Any) -> Space:
         "l2_coef": trial.suggest_float("l2_coef", 1e-6, 1e-3, log=True),
         "policy_kwargs": _net(trial),
     }
+
+
+def sample_muzero(trial: Trial, *_: Any) -> Space:
+    """MuZero; how much is searched and the reach of its bins stay the config's choice."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 5, 9),
+        "train_freq": trial.suggest_int("train_freq", 1, 32, log=True),
+        "gradient_steps": trial.suggest_int("gradient_steps", 1, 32, log=True),
+        "td_steps": trial.suggest_int("td_steps", 1, 50, log=True),
+        "unroll_steps": trial.suggest_int("unroll_steps", 1, 10, log=True),
+        "reanalyze_ratio": trial.suggest_float("reanalyze_ratio", 0.0, 8.0),
+        "per_alpha": trial.suggest_float("per_alpha", 0.0, 1.0),
+        "vf_coef": trial.suggest_float("vf_coef", 0.1, 1.0, log=True),
+        "dirichlet_alpha": trial.suggest_float("dirichlet_alpha", 0.05, 2.0, log=True),
+        "l2_coef": trial.suggest_float("l2_coef", 1e-6, 1e-3, log=True),
+    }

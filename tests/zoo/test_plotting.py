@@ -164,3 +164,14 @@ def test_a_game_against_oneself_shows_scores_instead_of_returns(tmp_path):
     scores, elo = plotting.learning_curve([run]).axes
     assert [line.get_ydata().tolist() for line in scores.get_lines()] == [[0.6, 1.0]]  # wins + half the draws
     assert [line.get_ydata().tolist() for line in elo.get_lines()] == [[0.0, 70.0]]
+
+
+def test_runs_with_other_hyperparameters_are_lines_of_their_own(tmp_path):
+    runs = [make_run(tmp_path, k, [(k, 4, 0.1), (k, 4, 0.2)], seed=k % 2) for k in range(4)]
+    for run, double in zip(runs, (True, True, False, False), strict=True):
+        (run.params_path / "config.yml").write_text(f"gamma: 0.99\ndouble: {double}\nn_timesteps: {run.seed}\n")
+    figure = plotting.learning_curve(runs)
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+    assert list(lines) == ["double True (2 runs)", "double False (2 runs)"]
+    np.testing.assert_allclose(lines["double True (2 runs)"], 0.5)
+    np.testing.assert_allclose(lines["double False (2 runs)"], 2.5)
