@@ -77,7 +77,7 @@ def _groups(runs: Sequence[Run]) -> list[_Group]:
     for run in runs:
         table.setdefault((run.algo, run.env_id), []).append((run, run.options()))
     one_algo, one_env = (len({key[i] for key in table}) == 1 for i in (0, 1))
-    groups = []
+    groups: list[_Group] = []
     for (algo, env), members in table.items():
         keys = dict.fromkeys(key for _, options in members for key in options if key != "n_timesteps")
         told = [key for key in keys if len({repr(options.get(key)) for _, options in members}) > 1]

@@ -62,7 +62,7 @@ class Run:
         return _read_args(self.params_path / "args.yml")
 
     def options(self) -> dict[str, Any]:
-        """Read the hyperparameters and the environment's arguments that the run was made with; empty if they were not saved."""
+        """Read the hyperparameters and env_kwargs that the run was made with; empty if they were not saved."""
         path = self.params_path / "config.yml"
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_ArgsLoader) if path.is_file() else None
         options = dict(config) if isinstance(config, dict) else {}
