@@ -4,6 +4,8 @@ from .evolutionary.cma_es import CMAES as CMAES
 from .evolutionary.evolution_strategies import EvolutionStrategies as EvolutionStrategies
 from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
 from .model_based.alphazero import AlphaZero as AlphaZero
+from .model_based.dreamer_v3 import DreamerV3 as DreamerV3
+from .model_based.muzero import MuZero as MuZero
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE
@@ -33,6 +35,7 @@ __all__ = [
     "AlphaZero",
     "BareboneDQN",
     "DoubleQLearning",
+    "DreamerV3",
     "DynaQ",
     "EvolutionStrategies",
     "ExpectedSarsa",
@@ -40,6 +43,7 @@ __all__ = [
     "GradientBandit",
     "MonteCarloControl",
     "MonteCarloPrediction",
+    "MuZero",
     "NStepSarsa",
     "PPOPenalty",
     "PolicyEvaluation",

@@ -1,0 +1,87 @@
+"""Optimizers that torch lacks."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch as th
+
+__all__ = ["LaProp"]
+
+
+class LaProp(th.optim.Optimizer):
+    """Gradients clipped by the size of what they change, scaled by their mean square, and only then averaged.
+
+    For each tensor θ with gradient g, with bias-corrected means as in Adam:
+
+        g ← g · min(1, c · max(‖θ‖, 10⁻³) / ‖g‖)            adaptive gradient clipping (Brock et al. 2021, eq. 3)
+        v ← β₂ v + (1 − β₂) g²,   u = g / (√v̂ + ε)          LaProp (Ziyin et al. 2020, algorithm 1)
+        m ← β₁ m + (1 − β₁) u,    θ ← θ − α m̂
+
+    Adam averages before it scales; averaged afterwards no step is longer than α, whatever ε is. The norms are those of whole
+    tensors (Brock et al. take rows). https://arxiv.org/abs/2002.04839, https://arxiv.org/abs/2102.06171; used by Hafner et al.
+    2023, version 2.
+
+    :param params: as in torch
+    :param lr: α (default 4e-5)
+    :param betas: β₁ and β₂ (default 0.9, 0.999)
+    :param eps: ε (default 1e-20)
+    :param agc: c, None for no clipping (default 0.3)
+    :param warmup: steps over which α grows linearly from 0 (default 0)
+    :raises ValueError: for a number out of range
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 4e-5,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-20,
+        agc: float | None = 0.3,
+        warmup: int = 0,
+    ) -> None:
+        if lr < 0 or warmup < 0 or eps <= 0 or (agc is not None and agc <= 0) or not all(0 <= b < 1 for b in betas):
+            raise ValueError(
+                f"{lr=}, {warmup=} must be at least 0, {eps=} positive, {agc=} positive or None, {betas=} in [0, 1)"
+            )
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "agc": agc, "warmup": warmup, "n_steps": 0})
+
+    @th.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step on all parameters that have a gradient.
+
+        :param closure: computes the loss anew, as in torch
+        :return: its loss
+        """
+        loss = None
+        if closure is not None:
+            with th.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step_group(group, params)
+        return loss
+
+    def _step_group(self, group: dict[str, Any], params: list[th.Tensor]) -> None:
+        group["n_steps"] += 1
+        t, (beta1, beta2) = group["n_steps"], group["betas"]
+        for p in params:
+            if not self.state[p]:
+                self.state[p].update(square=th.zeros_like(p), momentum=th.zeros_like(p))
+        squares = [self.state[p]["square"] for p in params]  # v
+        momenta = [self.state[p]["momentum"] for p in params]  # m
+        grads: Any = [p.grad for p in params]
+        if group["agc"] is not None:
+            sizes = th.stack(th._foreach_norm(params)).clamp(min=1e-3) * group["agc"]  # [n_tensors]
+            norms = th.stack(th._foreach_norm(grads))
+            factors = (sizes / norms.clamp(min=1e-30)).clamp(max=1.0)
+            grads = th._foreach_mul(grads, list(factors.unbind()))
+        th._foreach_mul_(squares, beta2)
+        th._foreach_addcmul_(squares, grads, grads, 1.0 - beta2)
+        scales = th._foreach_div(squares, 1.0 - beta2**t)  # v̂
+        th._foreach_sqrt_(scales)
+        th._foreach_add_(scales, group["eps"])
+        th._foreach_mul_(momenta, beta1)
+        th._foreach_addcdiv_(momenta, grads, scales, 1.0 - beta1)
+        lr = group["lr"] * min(1.0, t / group["warmup"] if group["warmup"] else 1.0)
+        th._foreach_add_(params, momenta, alpha=-lr / (1.0 - beta1**t))

@@ -1,0 +1,217 @@
+"""Replay of sequences for learners with a memory: one ring of rows for each env, cut anywhere, episodes and all.
+
+A row is a moment: what was seen, the reward that came with it, what was done next, and the learner's latent state there.
+
+    row t:  x_t, r_t, is_first, is_last, is_terminal,  a_t,  h_t, z_t
+
+An episode of n steps has n + 1 rows: its last observation has one too (``is_last``; ``is_terminal`` unless a time limit cut
+the episode), and the next episode opens with ``is_first`` and no reward. The latent of the row before a sequence is where a
+learner takes up the sequence; ``refresh`` writes its newer latents back (Hafner et al. 2023, version 2, "replay context").
+"""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+
+__all__ = ["SequenceBatch", "SequenceBuffer"]
+
+Array = np.ndarray[Any, Any]
+MEMORY_SHARE = 0.9  # of the machine's memory that a buffer may ask for
+
+
+class SequenceBatch(NamedTuple):
+    """B sequences of T rows, time first.
+
+    :param observations: x_t [T, B, …], a dict of such tensors for Dict spaces; stored types (pixels are uint8)
+    :param prev_actions: a_{t−1} float32 [T, B, A], of another episode where ``is_first``
+    :param rewards: r_t float32 [T, B]
+    :param is_first: bool [T, B]
+    :param is_last: bool [T, B]
+    :param is_terminal: bool [T, B]
+    :param deter: h of the row before the first, float32 [B, D]
+    :param z: z of the row before the first [B, *latent_shape]
+    :param rows: where they lie, int64 [T, B], for ``refresh``
+    """
+
+    observations: Any
+    prev_actions: th.Tensor
+    rewards: th.Tensor
+    is_first: th.Tensor
+    is_last: th.Tensor
+    is_terminal: th.Tensor
+    deter: th.Tensor
+    z: th.Tensor
+    rows: Array
+
+
+class SequenceBuffer(ReplayBuffer):
+    """The newest ``buffer_size`` rows of all envs together.
+
+    Says how many bytes it takes before it takes them. h is kept in half precision, z as int16 if it is made of integers.
+
+    :param buffer_size: rows of all envs together
+    :param observation_space: of one env, Dict allowed
+    :param action_space: of one env
+    :param device: of the tensors handed out
+    :param n_envs: number of envs (default 1)
+    :param optimize_memory_usage: accepted for SB3; observations are kept once in any case
+    :param batch_length: T, rows of a sequence (default 64)
+    :param action_size: numbers of an action vector (default 1)
+    :param deter_size: size of h (default 1)
+    :param latent_shape: of z (default (1,))
+    :param latent_dtype: torch dtype of z by name, "int32" (default) or "float32"
+    :param memmap_dir: folder of files to keep the arrays in instead of memory; None: memory (default)
+    :raises ValueError: if it cannot hold one sequence an env, or is larger than the machine's memory
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: th.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        batch_length: int = 64,
+        action_size: int = 1,
+        deter_size: int = 1,
+        latent_shape: tuple[int, ...] = (1,),
+        latent_dtype: str = "int32",
+        memmap_dir: str | None = None,
+    ) -> None:
+        BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)  # its own arrays, below
+        self.optimize_memory_usage, self.handle_timeout_termination = False, True
+        self.batch_length, self.latent_dtype = batch_length, getattr(th, latent_dtype)
+        self.capacity = buffer_size // n_envs  # rows of each env
+        if batch_length < 1 or self.capacity < batch_length + 1:
+            raise ValueError(
+                f"{buffer_size=} rows for {n_envs} env(s) hold no sequence of {batch_length=} rows and the one before it: "
+                f"give at least {n_envs * (batch_length + 1)} rows, or shorter sequences"
+            )
+        of_dict = isinstance(observation_space, spaces.Dict)
+        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+        shapes = self.obs_shape if of_dict else {"": self.obs_shape}
+        layout: dict[str, tuple[tuple[int, ...], Any]] = {
+            f"obs.{key}": (() if isinstance(space, spaces.Discrete) else shapes[key], space.dtype)  # type: ignore[call-overload]
+            for key, space in parts.items()
+        }
+        layout |= {
+            "actions": ((action_size,), np.float32), "rewards": ((), np.float32), "deter": ((deter_size,), np.float16),
+            "is_first": ((), np.bool_), "is_last": ((), np.bool_), "is_terminal": ((), np.bool_),
+            "z": (latent_shape, np.float32 if self.latent_dtype.is_floating_point else np.int16),
+        }  # fmt: skip
+        self.rows_total = n_envs * self.capacity
+        n_bytes = sum(self.rows_total * int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in layout.values())
+        _announce(n_bytes, self.rows_total, memmap_dir)
+        self.store = {
+            name: _allocate(name, (self.rows_total, *shape), kind, memmap_dir) for name, (shape, kind) in layout.items()
+        }
+        self.write = np.zeros(n_envs, np.int64)  # [n_envs], rows ever written by each env
+
+    def size(self) -> int:
+        """Return the rows held, of all envs together."""
+        return int(np.minimum(self.write, self.capacity).sum())
+
+    @property
+    def ready(self) -> bool:
+        """Whether any env holds a whole sequence."""
+        return bool((self._n_windows() > 0).any())
+
+    def _n_windows(self) -> Array:
+        """Sequences that each env's ring holds, with the row before them, int64 [n_envs]."""
+        return np.maximum(np.minimum(self.write, self.capacity) - self.batch_length, 0)
+
+    def add(self, envs: Array, observations: Any, **columns: Any) -> None:  # type: ignore[override]
+        """Store one row of some envs.
+
+        :param envs: which, int [m], no env twice
+        :param observations: x_t [m, …], or a dict of such arrays
+        :param columns: ``rewards``, ``is_first``, ``is_last``, ``is_terminal`` [m], ``actions`` [m, A], ``deter`` [m, D] and
+            ``z`` [m, *latent_shape]; what is left out is zero. A row that opens an episode closes the one before it
+        """
+        at = envs * self.capacity + self.write[envs] % self.capacity  # [m]
+        opens = np.asarray(columns["is_first"])
+        if opens.any():  # an episode left unfinished (a new call of learn, a resumed run) was cut, not ended
+            before = envs * self.capacity + (self.write[envs] - 1) % self.capacity
+            self.store["is_last"][before[opens & (self.write[envs] > 0)]] = True
+        given = {f"obs.{key}": part for key, part in observations.items()} if isinstance(observations, dict) else {
+            "obs.": observations
+        }  # fmt: skip
+        given |= columns
+        for name, array in self.store.items():
+            array[at] = given.get(name, 0)
+        self.write[envs] += 1
+        self.full = bool((self.write >= self.capacity).all())
+        self.pos = int(self.write[0] % self.capacity)
+
+    def sample(self, batch_size: int, env: Any = None) -> SequenceBatch:  # type: ignore[override]
+        """Draw sequences uniformly from all that lie in the rings, with replacement.
+
+        :param batch_size: B
+        :param env: ignored
+        :raises ValueError: if there is none yet
+        """
+        windows = np.cumsum(self._n_windows())  # [n_envs]
+        if windows[-1] == 0:
+            raise ValueError(f"No env has {self.batch_length + 1} rows yet; it holds {self.size()} in all: collect more first")
+        drawn = np.random.randint(windows[-1], size=batch_size)  # [B]
+        envs = np.searchsorted(windows, drawn, side="right")
+        start = drawn - np.where(envs > 0, windows[envs - 1], 0)  # rows after the oldest
+        oldest = np.maximum(self.write[envs] - self.capacity, 0)
+        steps = oldest + start + np.arange(self.batch_length + 1)[:, None]  # [T + 1, B]
+        rows = envs * self.capacity + steps % self.capacity
+        return self._batch(rows)
+
+    def _batch(self, rows: Array) -> SequenceBatch:
+        """Gather rows int64 [T + 1, B], the first of which gives the latent to start from."""
+        store, before, inside = self.store, rows[:-1], rows[1:]
+        observations = {name[4:]: self._tensor(store[name][inside]) for name in store if name.startswith("obs.")}
+        return SequenceBatch(
+            observations if isinstance(self.observation_space, spaces.Dict) else observations[""],
+            self._tensor(store["actions"][before]),
+            self._tensor(store["rewards"][inside]),
+            self._tensor(store["is_first"][inside]),
+            self._tensor(store["is_last"][inside]),
+            self._tensor(store["is_terminal"][inside]),
+            self._tensor(store["deter"][before[0]]).float(),
+            self._tensor(store["z"][before[0]]).to(self.latent_dtype),
+            inside,
+        )
+
+    def refresh(self, rows: Array, deter: th.Tensor, z: th.Tensor) -> None:
+        """Replace the latents of rows by newer ones.
+
+        :param rows: of a SequenceBatch, int64 [T, B]
+        :param deter: h [T, B, D]
+        :param z: z [T, B, *latent_shape]
+        """
+        self.store["deter"][rows] = deter.float().cpu().numpy()
+        self.store["z"][rows] = z.cpu().numpy()
+
+    def _tensor(self, array: Array) -> th.Tensor:
+        return th.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _announce(n_bytes: int, rows: int, memmap_dir: str | None) -> None:
+    """Say what will be taken; refuse more than there is."""
+    where = "memory" if memmap_dir is None else str(memmap_dir)
+    print(f"Sequence buffer: {rows:,} rows, up to {n_bytes / 2**20:,.1f} MiB in {where}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else n_bytes * 2
+    if memmap_dir is None and n_bytes > MEMORY_SHARE * memory:
+        raise ValueError(
+            f"The replay buffer would take {n_bytes / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB of memory: lower buffer_size "
+            'or keep it on disk: replay_buffer_kwargs={"memmap_dir": "FOLDER"}'
+        )
+
+
+def _allocate(name: str, shape: tuple[int, ...], dtype: Any, memmap_dir: str | None) -> Array:
+    if memmap_dir is None:
+        return np.zeros(shape, dtype)  # pages are taken as they are written
+    folder = Path(memmap_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(folder / f"{name.rstrip('.')}.npy", mode="w+", dtype=dtype, shape=shape)
