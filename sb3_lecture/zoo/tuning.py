@@ -285,7 +285,7 @@ def _facts(options: Options, study: Study) -> dict[str, Any]:
         "Algorithm": settings.algo,
         "Environment": settings.env_id,
         "Config": settings.conf_file,
-        "Training": f"{settings.n_timesteps or 'as many as the config says'} steps",
+        "Training": f"{settings.n_timesteps} steps" if settings.n_timesteps else "as many steps as the config says",
         "Value of a trial": f"{over} over seeds {settings.seeds[0]} to {settings.seeds[-1]} of the {what}, "
         f"{settings.n_eval_episodes} fixed episodes each",
         "Sampler, pruner": f"{options.sampler}, {options.pruner}",
