@@ -17,6 +17,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import VecNormalize
 
 __all__ = ["SequenceBatch", "SequenceBuffer"]
 
@@ -149,11 +150,11 @@ class SequenceBuffer(ReplayBuffer):
         self.full = bool((self.write >= self.capacity).all())
         self.pos = int(self.write[0] % self.capacity)
 
-    def sample(self, batch_size: int, env: Any = None) -> SequenceBatch:  # type: ignore[override]
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> SequenceBatch:  # type: ignore[override]
         """Draw sequences uniformly from all that lie in the rings, with replacement.
 
         :param batch_size: B
-        :param env: ignored
+        :param env: a VecNormalize to normalise observations and rewards with
         :raises ValueError: if there is none yet
         """
         windows = np.cumsum(self._n_windows())  # [n_envs]
@@ -165,16 +166,18 @@ class SequenceBuffer(ReplayBuffer):
         oldest = np.maximum(self.write[envs] - self.capacity, 0)
         steps = oldest + start + np.arange(self.batch_length + 1)[:, None]  # [T + 1, B]
         rows = envs * self.capacity + steps % self.capacity
-        return self._batch(rows)
+        return self._batch(rows, env)
 
-    def _batch(self, rows: Array) -> SequenceBatch:
+    def _batch(self, rows: Array, env: VecNormalize | None) -> SequenceBatch:
         """Gather rows int64 [T + 1, B], the first of which gives the latent to start from."""
         store, before, inside = self.store, rows[:-1], rows[1:]
-        observations = {name[4:]: self._tensor(store[name][inside]) for name in store if name.startswith("obs.")}
+        raw: Any = {name[4:]: store[name][inside] for name in store if name.startswith("obs.")}
+        raw = self._normalize_obs(raw if isinstance(self.observation_space, spaces.Dict) else raw[""], env)
+        observations = {key: self._tensor(part) for key, part in raw.items()} if isinstance(raw, dict) else self._tensor(raw)
         return SequenceBatch(
-            observations if isinstance(self.observation_space, spaces.Dict) else observations[""],
+            observations,
             self._tensor(store["actions"][before]),
-            self._tensor(store["rewards"][inside]),
+            self._tensor(self._normalize_reward(store["rewards"][inside], env).astype(np.float32, copy=False)),
             self._tensor(store["is_first"][inside]),
             self._tensor(store["is_last"][inside]),
             self._tensor(store["is_terminal"][inside]),

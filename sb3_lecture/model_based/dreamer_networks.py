@@ -373,7 +373,7 @@ class Actor(Head):
             return mean if deterministic else mean + std * th.randn_like(std)
         if deterministic:
             return outputs.argmax(dim=-1)
-        return sample_index(outputs.detach().float().softmax(dim=-1), self.unimix).long()
+        return sample_index(outputs.softmax(dim=-1), self.unimix).long()
 
     def evaluate(self, deter: th.Tensor, z: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         """Return log π(a | s) […] and the entropy of π(· | s) […]."""

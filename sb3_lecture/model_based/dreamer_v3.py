@@ -93,6 +93,7 @@ class DreamerV3(OffPolicyAlgorithm):
     :param gae_lambda: λ of the returns (default 0.95)
     :param horizon: imagined steps (default 15)
     :param ent_coef: η, weight of the policy's entropy (default 3e-4)
+    :param decoder_coef: weight of the decoder's loss in L_pred; more than 1 where what is seen has small numbers (default 1)
     :param dyn_coef: β_dyn (default 1)
     :param rep_coef: β_rep (default 0.1)
     :param free_bits: KL in nats below which it is not trained (default 1)
@@ -134,6 +135,7 @@ class DreamerV3(OffPolicyAlgorithm):
         gae_lambda: float = 0.95,
         horizon: int = 15,
         ent_coef: float = 3e-4,
+        decoder_coef: float = 1.0,
         dyn_coef: float = 1.0,
         rep_coef: float = 0.1,
         free_bits: float = 1.0,
@@ -181,7 +183,8 @@ class DreamerV3(OffPolicyAlgorithm):
             support_multi_env=True,
         )
         self.batch_length, self.replay_ratio, self.gae_lambda, self.horizon = batch_length, replay_ratio, gae_lambda, horizon
-        self.ent_coef, self.dyn_coef, self.rep_coef, self.free_bits = ent_coef, dyn_coef, rep_coef, free_bits
+        self.ent_coef, self.decoder_coef, self.dyn_coef, self.rep_coef = ent_coef, decoder_coef, dyn_coef, rep_coef
+        self.free_bits = free_bits
         self.actor_gradient, self.compile, self.bf16 = actor_gradient, compile, bf16
         self._owed = 0.0  # gradient steps that the env steps so far have earned
         if _init_setup_model:
@@ -318,7 +321,7 @@ class DreamerV3(OffPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         bf16 = self.device.type == "cuda" if self.bf16 is None else self.bf16
         for _ in range(due):
-            batch = self.replay_buffer.sample(batch_size)
+            batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             with th.autocast(self.device.type, th.bfloat16, enabled=bf16):
                 loss, observed, parts = self.losses(batch)
             self.policy.optimizer.zero_grad()
@@ -351,7 +354,7 @@ class DreamerV3(OffPolicyAlgorithm):
         decoder = policy.decoder.loss(h, z, vectors, images)  # −ln p(x_t | h_t, z_t)
         reward = policy.reward.loss(policy.reward(h, z), batch.rewards)  # −ln p(r_t | h_t, z_t)
         proceed = policy.proceed.loss(h, z, self.gamma * (~batch.is_terminal).float())  # −ln p(c_t | h_t, z_t)
-        loss = (decoder + reward + proceed + self.dyn_coef * dyn + self.rep_coef * rep).mean()  # (eq. 2)
+        loss = (self.decoder_coef * decoder + reward + proceed + self.dyn_coef * dyn + self.rep_coef * rep).mean()  # (eq. 2)
         means = {"decoder_loss": decoder, "reward_loss": reward, "continue_loss": proceed, "kl": dyn}
         return loss, observed, {name: part.mean() for name, part in means.items()}
 

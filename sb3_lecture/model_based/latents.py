@@ -89,7 +89,7 @@ class CategoricalLatent:
         """See Latent."""
         softmax = self._split(params).softmax(dim=-1)
         probs = uniform_mix(softmax, self.unimix)  # […, n, c]
-        index = sample_index(softmax.detach(), self.unimix)  # […, n]
+        index = sample_index(softmax, self.unimix)  # […, n]
         one_hot = th.zeros_like(probs).scatter_(-1, index[..., None].long(), 1.0)
         return (one_hot + (probs - probs.detach())).flatten(-2)  # straight through
 
@@ -189,16 +189,17 @@ def sample_index(softmax: th.Tensor, unimix: float = 0.0) -> th.Tensor:
 
     One uniform number a variable: a share ``unimix`` of its range names a class at once, the rest is compared with the CDF.
     """
+    softmax = softmax.detach().float()
     classes = softmax.shape[-1]
     u = th.rand(softmax.shape[:-1], device=softmax.device)
     if softmax.is_cuda or th.compiler.is_compiling():
         v = ((u - unimix) / (1.0 - unimix) if unimix < 1.0 else u)[..., None]
-        index = (softmax.float().cumsum(dim=-1) <= v).sum(dim=-1)
+        index = (softmax.cumsum(dim=-1) <= v).sum(dim=-1)
         if unimix > 0.0:
             index = th.where(u < unimix, u * (classes / unimix), index)
         return index.int().clamp(max=classes - 1)
     drawn = np.empty(u.numel(), np.int32)
-    _inverse_cdf(softmax.float().contiguous().numpy().reshape(-1, classes), u.numpy().reshape(-1), unimix, drawn)
+    _inverse_cdf(softmax.contiguous().numpy().reshape(-1, classes), u.numpy().reshape(-1), unimix, drawn)
     return th.from_numpy(drawn).view(u.shape)
 
 
