@@ -15,7 +15,7 @@ _WIDTH = 120
 
 
 def write_entry(path: Path, env_id: str, changed: dict[str, Any], source: str, based_on: str) -> None:
-    """Change values of one environment's entry, and its ``# source:`` comment.
+    """Change values of one environment's entry, and its ``# source:`` comment; with no value to change, add to the comment.
 
     :param path: the config
     :param env_id: the entry; it is added, as a copy of ``based_on``, where it is missing
@@ -58,14 +58,18 @@ def _block(lines: list[str], key: str, path: Path) -> tuple[int, int]:
 
 
 def _changed_block(lines: list[str], changed: dict[str, Any], source: str) -> list[str]:
+    """An entry's lines with other values; where none changes, its source stays, and what was tried comes after it."""
     indent = next((line[: len(line) - len(line.lstrip())] for line in lines if line.strip()), "  ")
     kept: list[str] = []
+    old: list[str] = []  # the source there was
     left, dropping, in_source = dict(changed), False, False
     for line in lines:
         inner = line.removeprefix(indent)
         if inner.startswith("#"):
             in_source = inner.startswith("# source:") or in_source  # the old comment may have several lines
-            if not in_source:
+            if in_source:
+                old.append(inner.removeprefix("# source:").removeprefix("#").strip())
+            else:
                 kept.append(line)
             continue
         in_source = False
@@ -76,6 +80,9 @@ def _changed_block(lines: list[str], changed: dict[str, Any], source: str) -> li
                 kept.append(f"{indent}{name}: {_scalar(left.pop(name))}")
         if not dropping:
             kept.append(line)
+    before = " ".join(old).split("; tune --algo ")[0]  # without an earlier study that changed nothing
+    if not changed and before and not before.startswith("tune --algo "):
+        source = f"{before}; {source}"
     comment = [f"{indent}# {'' if i else 'source: '}{part}" for i, part in enumerate(_wrapped(source, indent))]
     return [*comment, *kept, *(f"{indent}{name}: {_scalar(value)}" for name, value in left.items())]
 

@@ -225,6 +225,16 @@ B-v0:
 """  # fmt: skip
 
 
+def test_a_source_whose_values_stay_is_kept_beside_the_newest_study(tmp_path):
+    path = tmp_path / "x.yml"
+    path.write_text(CONFIG)
+    for trials in (10, 20):
+        write_entry(path, "A-v0", {}, f"tune --algo x: {trials} trials, none better", "A-v0")
+    assert path.read_text() == CONFIG.replace(
+        "by hand,\n  # with care", "by hand, with care; tune --algo x: 20 trials, none better"
+    )
+
+
 def test_an_entry_that_was_nested_is_replaced_whole(tmp_path):
     path = tmp_path / "x.yml"
     path.write_text(CONFIG)
