@@ -333,7 +333,7 @@ def _write_config(options: Options, verdict: Verdict, study: Study) -> None:
     counted = tally(study).total()
     how = (
         f"tune --algo {settings.algo} --env {settings.env_id}, study {options.name}: {counted} trials ({options.sampler}), "
-        f"{len(settings.seeds)} seeds each, {settings.score} return"
+        f"{len(settings.seeds)} seeds each, {settings.score} score"
     )
     if winner is None or not verdict.better:
         beside = "" if winner is None else f"; its best, trial {winner.number}, {winner.mean}"

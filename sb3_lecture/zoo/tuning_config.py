@@ -97,4 +97,4 @@ def _scalar(value: Any) -> str:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH - len(indent) - len("# source: "))
+    return textwrap.wrap(text, _WIDTH - len(indent) - len("# source: "), break_on_hyphens=False)
