@@ -1,16 +1,25 @@
 """MuZero against hand-worked targets, slow twins, closed forms of its losses, and solved worlds."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture_envs  # noqa: F401
+from sb3_lecture.common.board_grading import all_lines, model_player, optimal_share
+from sb3_lecture.common.callbacks import exact_evaluation
 from sb3_lecture.common.distributional import expectation, inverse_value_transform, two_hot, value_transform
+from sb3_lecture.common.mdp_solvers import policy_evaluation
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.model_based.mcts import MCTS
 from sb3_lecture.model_based.model_kernels import read_rows
@@ -18,7 +27,10 @@ from sb3_lecture.model_based.muzero import MuZero, halve_gradient
 from sb3_lecture.model_based.muzero_networks import MuZeroCnnPolicy, scaled
 from sb3_lecture.model_based.muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer
 from sb3_lecture.model_based.simulators import CompiledModel
+from sb3_lecture.zoo import configs
 from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
+from sb3_lecture_envs.mdp import TabularMDP
+from sb3_lecture_envs.tabular_env import TabularEnv
 
 TIC_TAC_TOE = "Lecture/TicTacToe-v0"
 SMALL = {
@@ -332,6 +344,59 @@ def test_l2_is_the_optimizers_weight_decay():
     assert small(l2_coef=0.5).policy.optimizer.param_groups[0]["weight_decay"] == 1.0
 
 
+def a_small_law():
+    """Three states and an end; of the two actions one may be good or bad, and one pays 2 and ends the episode."""
+    steps = [(0, 0, 1, 1.0), (0, 1, 2, 0.0), (1, 0, 2, -1.0), (1, 1, 0, 0.5), (2, 0, 0, 0.0), (2, 1, 3, 2.0)]
+    chance, rewards = np.zeros((4, 2, 4)), np.zeros((4, 2))
+    for s, a, t, r in steps:
+        chance[s, a, t], rewards[s, a] = 1.0, r
+    chance[3, :, 3] = 1.0
+    return TabularMDP.from_dense(chance, rewards, np.arange(4) == 3, np.array([1.0, 1.0, 1.0, 0.0]) / 3)
+
+
+def test_the_learned_model_foretells_the_rewards_and_values_of_its_law():
+    """Trained on random walks, it says along every path of three actions what the law says, to 0.1 and 0.15.
+
+    Rewards by the law, v_π exactly by the solver for the random policy, both 0 beyond the end.
+    """
+    mdp, gamma, n = a_small_law(), 0.5, 16
+    env = DummyVecEnv([partial(TabularEnv, mdp) for _ in range(n)])
+    settings = {"gamma": gamma, "td_steps": 1, "unroll_steps": 3, "per_alpha": 0.0, "reanalyze_ratio": 0.0, "l2_coef": 0.0}
+    kwargs = {"net_arch": [32], "latent_size": 16, "n_bins": 21, "value_limit": 5.0}
+    model = MuZero("MlpPolicy", env, policy_kwargs=kwargs, vf_coef=1.0, seed=0, **settings)
+    model.set_logger(Logger(None, []))
+    values = policy_evaluation(mdp, np.full((4, 2), 0.5), gamma)
+    rng = np.random.default_rng(0)
+    state = rng.integers(3, size=n)
+    for _ in range(200):  # a random walk in the law
+        actions = rng.integers(2, size=n)
+        rows = mdp.row_ptr[state * 2 + actions]  # of the one outcome
+        over = mdp.terminated[rows]
+        ends = np.where(over, TERMINATED, GOES_ON)
+        model.replay_buffer.add(state, actions, mdp.reward[rows], ends, np.zeros(n), np.full((n, 2), 0.5), values[state])
+        state = np.where(over, rng.integers(3, size=n), mdp.next_state[rows])
+    for rate in (1e-2, 3e-3, 5e-4):
+        model.lr_schedule = lambda _, rate=rate: rate
+        model.train(180, 64)
+    policy = model.policy
+    wrong_rewards, wrong_values = [], []
+    for start in range(3):
+        for path in np.ndindex(2, 2, 2):
+            state, over = start, False
+            with th.no_grad():
+                z = policy.represent(th.eye(4)[[state]])
+                wrong_values.append(policy.scalar(policy.foretell(z)[1])[0, 0].item() - values[state])
+                for action in path:
+                    z = policy.step(z, th.eye(2)[[action]])
+                    v, r = policy.scalar(policy.foretell(z)[1])[0].tolist()
+                    row = mdp.row_ptr[state * 2 + action]
+                    wrong_rewards.append(r - (0.0 if over else mdp.reward[row]))
+                    over, state = over or bool(mdp.terminated[row]), int(mdp.next_state[row])
+                    wrong_values.append(v - (0.0 if over else values[state]))
+    assert np.abs(wrong_rewards).max() < 0.1
+    assert np.abs(wrong_values).max() < 0.15
+
+
 # ---- playing
 
 
@@ -448,3 +513,88 @@ def test_pixels_are_learned_by_network_choice(selection, tmp_path):
     game = TicTacToe()
     inputs = game.observe(game.grader().states[2])
     np.testing.assert_array_equal(model.policy.root(inputs).values, again.policy.root(inputs).values)
+
+
+# ---- seams
+
+
+def test_it_goes_on_after_save_and_kill_with_its_memory(tmp_path):
+    model = small().learn(128)
+    model.save(tmp_path / "model.zip")
+    model.save_replay_buffer(tmp_path / "memory.pkl")
+    total, updates = model.replay_buffer.total, model._n_updates
+    observations = TicTacToe().observe(TicTacToe().grader().states[1])
+    expected, _ = model.predict(observations)
+    del model
+    model = MuZero.load(tmp_path / "model.zip", env=make_native_vec_env(TIC_TAC_TOE, 4))
+    np.testing.assert_array_equal(model.predict(observations)[0], expected)
+    model.load_replay_buffer(tmp_path / "memory.pkl")
+    memory = model.replay_buffer
+    assert memory.total == total
+    model.learn(48, reset_num_timesteps=False)
+    assert model.num_timesteps == 176 and memory.total == total + 12 and model._n_updates > updates
+    assert (memory.ends[total - 1] != GOES_ON).all()  # the games at hand when it was killed
+    for e in range(4):  # and every other episode in the memory begins with an empty board
+        starts = np.flatnonzero(memory.ends[: memory.total - 1, e] != GOES_ON) + 1
+        assert (memory.observations[starts[starts != total - 1], e] == 0).all()
+    model.load_replay_buffer(tmp_path / "memory.pkl")
+    model.set_env(make_native_vec_env(TIC_TAC_TOE, 4))
+    assert not (model.replay_buffer.ends[total - 1] == GOES_ON).any()
+    other = MuZero.load(tmp_path / "model.zip", env=make_native_vec_env(TIC_TAC_TOE, 4))
+    other.load_replay_buffer(tmp_path / "memory.pkl")
+    other.replay_buffer.n_envs = 3
+    with pytest.raises(ValueError, match="as many envs as before"):
+        other.learn(4)
+
+
+def test_wrong_arguments_are_named():
+    for wrong in ({"selection": "uct"}, {"n_simulations": 0}, {"td_steps": 0}, {"per_alpha": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            small(**wrong)
+    with pytest.raises(ValueError, match="n_bins=4"):
+        small(policy_kwargs={"n_bins": 4})
+    with pytest.raises(ValueError, match="planes"):
+        MuZero("CnnPolicy", "Lecture/Maze-v0", n_games=1)
+
+
+# ---- learning
+
+
+def configured(env_id, seed):
+    """Train with the values of zoo_configs/muzero.yml."""
+    entry = configs.read_entries(configs.config_path("muzero"))[env_id]
+    n, env_kwargs = entry.pop("n_envs"), entry.pop("env_kwargs", None)
+    make = make_native_vec_env if env_id.startswith("Lecture/") else make_vec_env
+    env = make(env_id, n, seed=seed, env_kwargs=env_kwargs)
+    rate, steps, policy = entry.pop("learning_rate"), int(entry.pop("n_timesteps")), entry.pop("policy")
+    if isinstance(rate, str):
+        rate = LinearSchedule(float(rate.removeprefix("lin_")), 0.0, 1.0)
+    entry["policy_kwargs"] = yaml.safe_load(entry["policy_kwargs"].replace("dict(", "{").replace(")", "}").replace("=", ": "))
+    return MuZero(policy, env, learning_rate=rate, seed=seed, **entry).learn(steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("env_id", ["Lecture/GridWorld-v0", "Lecture/Maze-v0"])
+def test_the_configured_player_has_no_regret(env_id, seed):
+    """Worlds of 4 by 4 cells, with -1 for each step, and with pits beside the treasure."""
+    assert exact_evaluation(configured(env_id, seed)).regret == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_the_configured_tic_tac_toe_player_loses_no_line_of_play(seed):
+    """Zero losing leaves from either side, all replies enumerated."""
+    model = configured(TIC_TAC_TOE, seed)
+    game, player = TicTacToe(), model_player(model)
+    assert [all_lines(game, player, side).losses for side in (0, 1)] == [0, 0]
+    assert optimal_share(game, player) >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_the_configured_cart_pole_player_balances(seed):
+    """A mean return of at least 475 in 20 episodes."""
+    model = configured("CartPole-v1", seed)
+    returns, _ = evaluate_policy(model, make_vec_env("CartPole-v1", 10, seed=1000 + seed), n_eval_episodes=20)
+    assert returns >= 475
