@@ -36,13 +36,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.distributional import two_hot, value_transform
 from sb3_lecture.common.vec_env import make_native_vec_env
-from sb3_lecture_envs.board.game import PLY, Game
+from sb3_lecture_envs.board.game import Game
 
 from .mcts import MCTS
 from .muzero_networks import MuZeroCnnPolicy, MuZeroMlpPolicy, MuZeroPolicy
@@ -167,6 +167,8 @@ class MuZero(OffPolicyAlgorithm):
             supported_action_spaces=(spaces.Discrete,),
             support_multi_env=True,
         )
+        if env is not None and self.action_space.start != 0:  # type: ignore[attr-defined]
+            raise ValueError(f"{self.action_space} begins at another number than 0: wrap the env (TransformAction)")
         if env is not None and isinstance(self.observation_space, spaces.Dict):
             raise ValueError(f"{self.observation_space} has several parts; flatten it (gymnasium.wrappers.FlattenObservation)")
         self.n_games, self.n_simulations, self.selection = n_games, n_simulations, selection
@@ -208,6 +210,8 @@ class MuZero(OffPolicyAlgorithm):
         opponent = env.get_attr("opponent", [0])[0] if env.has_attr("opponent") else None
         self.self_play = isinstance(found, Game) and opponent is None
         self._masked = is_masking_supported(env)
+        if isinstance(found, Game) and unwrap_vec_normalize(env) is not None:
+            raise ValueError("VecNormalize moves the observations that boards are read from; leave it out")
 
     @property
     def discount(self) -> float:
@@ -319,10 +323,9 @@ class MuZero(OffPolicyAlgorithm):
             end_values[limited] = self._search.search(self.policy.root(self._inputs(last))).values
             ends[limited] = CUT
         replay_buffer.add(self._last_obs, buffer_action, reward, ends, end_values, *self._found)  # type: ignore[arg-type]
-        if self.self_play and dones.any():
-            assert self.game is not None and self.ep_info_buffer is not None
-            plies = self.game.state_of(self._last_obs[dones])[:, PLY]  # type: ignore[index]
-            for ply, r in zip(plies.tolist(), reward[dones].tolist(), strict=True):
+        if self.self_play:
+            assert self.ep_info_buffer is not None
+            for ply, r in zip(self._ages[dones].tolist(), reward[dones].tolist(), strict=True):
                 self.ep_info_buffer.append({"r": r * (-1) ** ply, "l": ply + 1, "t": 0.0})
         self._ages = np.where(dones, 0, self._ages + 1)
         self._owed += self.reanalyze_ratio * self.n_envs
