@@ -46,7 +46,7 @@ from sb3_lecture_envs.board.game import Game
 
 from .mcts import MCTS
 from .muzero_networks import MuZeroCnnPolicy, MuZeroMlpPolicy, MuZeroPolicy
-from .muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer
+from .muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer, turned
 
 __all__ = ["MuZero"]
 
@@ -84,6 +84,8 @@ class MuZero(OffPolicyAlgorithm):
     :param dirichlet_alpha: of the root's noise (default 0.3)
     :param dirichlet_fraction: its weight in the priors (default 0.25)
     :param c_init: exploration constant c1 of the search (default 1.25)
+    :param use_symmetries: learn from boards turned at random, where a game states its symmetries; the paper's MuZero knows of
+        none (default False)
     :param search_kwargs: further arguments of ``MCTS``
     :param stats_window_size: episodes in the logged means (default 100)
     :param tensorboard_log: folder of the tensorboard log, None for none (default)
@@ -127,6 +129,7 @@ class MuZero(OffPolicyAlgorithm):
         dirichlet_alpha: float = 0.3,
         dirichlet_fraction: float = 0.25,
         c_init: float = 1.25,
+        use_symmetries: bool = False,
         search_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -177,6 +180,7 @@ class MuZero(OffPolicyAlgorithm):
         self.vf_coef, self.l2_coef, self.max_grad_norm = vf_coef, l2_coef, max_grad_norm
         self.temperature, self.final_temperature, self.temperature_moves = temperature, final_temperature, temperature_moves
         self.dirichlet_alpha, self.dirichlet_fraction, self.c_init = dirichlet_alpha, dirichlet_fraction, c_init
+        self.use_symmetries = use_symmetries
         self.search_kwargs = dict(search_kwargs or {})
         self.game: Game | None = None  # whose legal moves are read off observations, and whose players alternate
         self.self_play = False  # whether both sides' moves are ours
@@ -361,9 +365,12 @@ class MuZero(OffPolicyAlgorithm):
             self.reanalyze(n)
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        symmetries = self.game.symmetries if self.use_symmetries and self.game is not None else None
         losses = []
         for _ in range(gradient_steps):
             batch = memory.sample(batch_size)
+            if symmetries is not None:
+                batch = turned(batch, symmetries, np.random.randint(len(symmetries.cells), size=batch_size))
             parts, values = self.losses(batch)  # 3 x [B], [B]
             weights = th.as_tensor(batch.weights, device=self.device)
             loss = (weights * (parts[0] + self.vf_coef * parts[1] + parts[2])).mean()

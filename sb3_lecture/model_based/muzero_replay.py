@@ -21,7 +21,9 @@ from gymnasium import spaces
 from numba import njit
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 
-__all__ = ["Batch", "TrajectoryBuffer"]
+from sb3_lecture_envs.board.game import Symmetries
+
+__all__ = ["Batch", "TrajectoryBuffer", "turned"]
 
 GOES_ON, TERMINATED, CUT = 0, 1, 2  # how a step ended
 FLOOR = 1e-6  # least |ν − z| that a row is drawn by
@@ -48,6 +50,21 @@ class Batch(NamedTuple):
     policies: np.ndarray
     known: np.ndarray
     weights: np.ndarray
+
+
+def turned(batch: Batch, symmetries: Symmetries, which: np.ndarray) -> Batch:
+    """Show each row, the moves after it and their policies under one symmetry of the board.
+
+    :param batch: of a board game, observations [B, planes, H, W]
+    :param symmetries: K' of them
+    :param which: int [B]
+    """
+    planes = batch.observations.reshape(*batch.observations.shape[:2], -1)  # [B, planes, H W]
+    shown = np.take_along_axis(planes, symmetries.cells[which][:, None], axis=2).reshape(batch.observations.shape)
+    sources = symmetries.actions[which]  # [B, A]: the turned policy at a' is the policy at sources[a']
+    policies = np.take_along_axis(batch.policies, sources[:, None], axis=2)
+    actions = np.take_along_axis(sources.argsort(axis=1), batch.actions, axis=1)
+    return batch._replace(observations=shown, actions=actions, policies=policies)
 
 
 @njit(cache=True)

@@ -25,7 +25,7 @@ from sb3_lecture.model_based.mcts import MCTS
 from sb3_lecture.model_based.model_kernels import read_rows
 from sb3_lecture.model_based.muzero import MuZero, halve_gradient
 from sb3_lecture.model_based.muzero_networks import MuZeroCnnPolicy, scaled
-from sb3_lecture.model_based.muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer
+from sb3_lecture.model_based.muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer, turned
 from sb3_lecture.model_based.simulators import CompiledModel
 from sb3_lecture.zoo import configs
 from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
@@ -209,6 +209,50 @@ def test_training_renews_the_priorities():
     batch = drawn[0]
     v = model.policy.root(model._inputs(batch.observations)).values
     np.testing.assert_allclose(memory.priorities.reshape(-1)[batch.rows], np.abs(v - batch.values[:, 0]), atol=1e-5)
+
+
+# ---- symmetries
+
+
+@pytest.mark.parametrize("k", range(8))
+def test_a_turned_game_is_played_by_the_turned_moves(k):
+    """Playing the turned moves on the turned board leads to the turned boards, and legal moves turn with it."""
+    game, rng = TicTacToe(), np.random.default_rng(k)
+    state, moves = game.initial(1), rng.permutation(9)[:4][None]
+    legal = []
+    for move in moves[0]:
+        legal.append(game.legal(state)[0])
+        state, _, _ = game.step(state, np.array([move]))
+    legal.append(game.legal(state)[0])
+    batch = hand_batch()._replace(
+        observations=game.observe(game.initial(1)), actions=moves, policies=np.array([legal], np.float32)
+    )
+    after = turned(batch, game.symmetries, np.array([k]))
+    state = game.initial(1)
+    for move, mask in zip(after.actions[0], after.policies[0], strict=False):
+        np.testing.assert_array_equal(game.legal(state)[0], mask > 0)
+        state, _, _ = game.step(state, np.array([move]))
+    final = turned(batch._replace(observations=game.observe(played(game, moves[0]))), game.symmetries, np.array([k]))
+    np.testing.assert_array_equal(game.observe(state), final.observations)
+
+
+def played(game, moves):
+    state = game.initial(1)
+    for move in moves:
+        state, _, _ = game.step(state, np.array([move]))
+    return state
+
+
+def test_symmetries_are_drawn_only_if_asked_for():
+    for use in (False, True):
+        model = small(use_symmetries=use, learning_starts=10**6).learn(80)
+        model.set_logger(Logger(None, []))
+        seen, losses = [], model.losses
+        model.losses = lambda batch, seen=seen, losses=losses: seen.append(batch) or losses(batch)
+        model.train(4, 16)
+        memory = model.replay_buffer
+        same = [(b.observations == memory.observations[np.divmod(b.rows, 4)]).all() for b in seen]
+        assert all(same) != use
 
 
 # ---- the model
