@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
     :param prior_layers: from h to the prior
     :param norm: "rms" or "layer"
     :param strided: convolutions of stride 2, instead of a pooling after each
-    :param bins: of reward and critic
+    :param bins: of reward and critic, an odd number
     """
 
     deter: int
@@ -88,6 +88,8 @@ def resolve_sizes(size: str, overrides: dict[str, Any]) -> Sizes:
     sizes = SIZES[size]._replace(**overrides)
     if wrong := {k: v for k, v in sizes._asdict().items() if isinstance(v, int) and not isinstance(v, bool) and v < 1}:
         raise ValueError(f"{wrong}: every part of a size must be at least 1")
+    if sizes.bins % 2 == 0 or sizes.bins < 3:
+        raise ValueError(f"bins={sizes.bins} must be an odd number of at least 3: one of them is 0")
     if sizes.norm not in ("rms", "layer"):
         raise ValueError(f'norm={sizes.norm!r} is unknown: choose "rms" or "layer"')
     return sizes
@@ -313,7 +315,8 @@ class TwoHotHead(Head):
 
     def __init__(self, latent: Latent, sizes: Sizes, n_layers: int) -> None:
         super().__init__(sizes.bins, latent, sizes, n_layers, scale=0.0)
-        self.register_buffer("bins", symexp(th.linspace(-BINS_END, BINS_END, sizes.bins)), persistent=False)
+        half = symexp(th.linspace(0.0, BINS_END, sizes.bins // 2 + 1))[1:]  # the other half is the same to the last bit
+        self.register_buffer("bins", th.cat((-half.flip(0), th.zeros(1), half)), persistent=False)
 
     def mean(self, logits: th.Tensor) -> th.Tensor:
         """Return the number that is predicted […] of logits […, bins] (eq. 10)."""
@@ -367,7 +370,10 @@ class Actor(Head):
 
     def draw(self, deter: th.Tensor, z: th.Tensor, deterministic: bool = False) -> th.Tensor:
         """Draw actions, or take the mode; a gradient passes through continuous ones."""
-        outputs = self(deter, z)
+        return self.choose(self(deter, z), deterministic)
+
+    def choose(self, outputs: th.Tensor, deterministic: bool = False) -> th.Tensor:
+        """Draw actions from the outputs of the network, or take the mode."""
         if self.n_actions is None:
             mean, std = self._normal(outputs)
             return mean if deterministic else mean + std * th.randn_like(std)

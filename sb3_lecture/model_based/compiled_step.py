@@ -1,0 +1,243 @@
+"""One step of a DreamerV3 policy on the CPU, compiled: for a single env thirty small torch calls cost more than their sums.
+
+``CompiledStep`` holds views of the policy's weights, so that it follows their training. It serves vector observations and
+categorical latents; the equations are those of ``rssm`` and the tests hold the two to each other.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from numba import njit
+from torch import nn
+
+from .latents import CategoricalLatent, _inverse_cdf
+
+__all__ = ["CompiledStep"]
+
+Array = np.ndarray[Any, Any]
+MOST_LAYERS = 5  # of encoder and actor
+
+
+class CompiledStep:
+    """What ``policy.step`` computes up to the actor's outputs.
+
+    :param policy: a DreamerPolicy on the CPU, see ``serves``
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.key = _key(policy)
+        rssm, actor = policy.rssm, policy.actor
+        self.latent: CategoricalLatent = policy.latent
+        self.rms = policy.sizes.norm == "rms"
+        self.encoder, self.n_encoder = _padded(_perceptron(policy.encoder.mlp))
+        self.inputs = (
+            *_perceptron(rssm.in_deter)[0],
+            _view(rssm.in_z),
+            *_norm(rssm.in_z_act),
+            *_perceptron(rssm.in_action)[0],
+        )
+        self.mix = (_view(rssm.mix_inputs.weight), _view(rssm.mix_action.weight), *_norm(rssm.mix_act))
+        self.blocks = (*_blocks(rssm.mix_deter), *_blocks(rssm.gru))
+        self.post = (
+            _view(rssm.post_deter.weight), _view(rssm.post_embed.weight), *_norm(rssm.post_act),
+            _view(rssm.post_params.weight), _view(rssm.post_params.bias),
+        )  # fmt: skip
+        self.first = (_view(actor.first.linear.deter_weight), _view(actor.first.linear.table), *_norm(actor.first.act))
+        self.rest, self.n_rest = _padded(_perceptron(actor.rest))
+        self.last = _view(actor.last.weight), _view(actor.last.bias)
+
+    @staticmethod
+    def serves(policy: Any) -> bool:
+        """Whether the policy is one that this computes: on the CPU, in float32, vectors only, categorical latents."""
+        plain = isinstance(policy.latent, CategoricalLatent) and policy.inputs.image_shape is None
+        return (
+            plain
+            and policy.sizes.layers <= MOST_LAYERS
+            and policy.rssm.in_z.device.type == "cpu"
+            and policy.rssm.in_z.dtype == th.float32
+        )
+
+    def follows(self, policy: Any) -> bool:
+        """Whether the views are still those of the policy's weights (a copied or moved policy has others)."""
+        return self.key == _key(policy)
+
+    def __call__(
+        self, vectors: th.Tensor, memory: tuple[th.Tensor, ...], is_first: th.Tensor, deterministic: bool
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """Return h_t [n, D], compact z_t [n, S] and the actor's outputs [n, n_out].
+
+        :param vectors: x_t after symlog, float32 [n, V]
+        :param memory: h_{t−1} [n, D], compact z_{t−1} [n, S] and a_{t−1} [n, A]
+        :param is_first: bool [n]
+        :param deterministic: take the posterior's mode
+        """
+        n = len(vectors)
+        deter, z, actions = (part.contiguous().numpy() for part in memory)
+        u = th.rand(n, self.latent.n).numpy() if not deterministic else np.empty((n, 0), np.float32)
+        new_deter, new_z = np.empty_like(deter), np.empty_like(z)
+        outputs = np.empty((n, len(self.last[1])), np.float32)
+        for i in range(n):
+            _step(
+                vectors[i].contiguous().numpy(), deter[i], z[i], actions[i], bool(is_first[i]), u[i], self.latent.classes,
+                self.latent.unimix, self.rms, self.encoder, self.n_encoder, self.inputs, self.mix, self.blocks, self.post, self.first,
+                self.rest, self.n_rest, self.last, new_deter[i], new_z[i], outputs[i],
+            )  # fmt: skip
+        return th.from_numpy(new_deter), th.from_numpy(new_z), th.from_numpy(outputs)
+
+
+def _key(policy: Any) -> tuple[int, int]:
+    return policy.rssm.in_z.data_ptr(), policy.actor.last.weight.data_ptr()
+
+
+def _view(weight: th.Tensor) -> Array:
+    return weight.detach().numpy()
+
+
+def _norm(act: Any) -> tuple[Array, Array]:
+    """Scale and shift of a normalisation; RMSNorm shifts by 0."""
+    shift = getattr(act.norm, "bias", None)
+    scale = _view(act.norm.weight)
+    return scale, np.zeros_like(scale) if shift is None else _view(shift)
+
+
+def _perceptron(stack: nn.Sequential) -> tuple[tuple[Array, Array, Array], ...]:
+    """Weight [out, in], scale and shift of each layer."""
+    modules: list[Any] = list(stack)
+    return tuple((_view(modules[i].weight), *_norm(modules[i + 1])) for i in range(0, len(modules), 2))
+
+
+def _padded(layers: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
+    """Layers and their number; the tuple is filled up, so that all policies are of one type and compiled once."""
+    nothing = (np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    return (*layers, *[nothing] * (MOST_LAYERS - len(layers))), len(layers)
+
+
+def _blocks(layer: Any) -> tuple[Array, Array]:
+    return _view(layer.weight), _view(layer.bias)
+
+
+@njit(cache=True, fastmath=True)
+def _matvec(weight: Array, x: Array, y: Array) -> None:
+    """Add weight [out, in] times x [in] to y [out]."""
+    for o in range(weight.shape[0]):
+        total = np.float32(0.0)
+        row = weight[o]
+        for i in range(x.shape[0]):
+            total += row[i] * x[i]
+        y[o] += total
+
+
+@njit(cache=True, fastmath=True)
+def _vecmat(x: Array, weight: Array, y: Array) -> None:
+    """Add x [in] times weight [in, out] to y [out]."""
+    for i in range(x.shape[0]):
+        row, factor = weight[i], x[i]
+        for o in range(row.shape[0]):
+            y[o] += factor * row[o]
+
+
+@njit(cache=True, fastmath=True)
+def _add_rows(rows: Array, table: Array, y: Array) -> None:
+    """Add rows of a table [width, out] to y [out]."""
+    for j in range(rows.shape[0]):
+        row = table[rows[j]]
+        for o in range(row.shape[0]):
+            y[o] += row[o]
+
+
+@njit(cache=True, fastmath=True)
+def _norm_act(x: Array, scale: Array, shift: Array, rms: bool) -> None:
+    """Normalise x [units] and take its SiLU, in place; the ε are those of ``NormAct``."""
+    n, mean, square = x.shape[0], np.float32(0.0), np.float32(0.0)
+    if not rms:
+        for i in range(n):
+            mean += x[i]
+        mean /= n
+    for i in range(n):
+        square += (x[i] - mean) ** 2
+    factor = np.float32(1.0 / np.sqrt(square / n + (1e-4 if rms else 1e-3)))
+    for i in range(n):
+        y = (x[i] - mean) * factor * scale[i] + shift[i]
+        x[i] = y / (np.float32(1.0) + np.exp(-y))
+
+
+@njit(cache=True, fastmath=True)
+def _layer(weight: Array, scale: Array, shift: Array, x: Array, rms: bool) -> Array:
+    y = np.zeros(weight.shape[0], np.float32)
+    _matvec(weight, x, y)
+    _norm_act(y, scale, shift, rms)
+    return y
+
+
+@njit(cache=True, fastmath=True)
+def _step(
+    vector: Array, deter: Array, z: Array, action: Array, is_first: bool, u: Array, classes: int, unimix: float, rms: bool,
+    encoder: Any, n_encoder: int, inputs: Any, mix: Any, blocks: Any, post: Any, first: Any, rest: Any, n_rest: int, last: Any,
+    new_deter: Array, new_z: Array, outputs: Array,
+) -> None:  # fmt: skip
+    """One env: see CompiledStep and RSSM.observe_step; no ``u`` means the mode."""
+    embed = vector
+    for k in range(n_encoder):
+        embed = _layer(encoder[k][0], encoder[k][1], encoder[k][2], embed, rms)
+    d_weight, d_scale, d_shift, in_z, z_scale, z_shift, a_weight, a_scale, a_shift = inputs
+    hidden, size = d_weight.shape[0], deter.shape[0]
+    h, x = np.zeros(size, np.float32), np.zeros(2 * hidden, np.float32)
+    bounded = np.zeros(action.shape[0], np.float32)
+    if not is_first:
+        h[:] = deter
+        _add_rows(z, in_z, x[hidden:])
+        for i in range(action.shape[0]):
+            bounded[i] = action[i] / max(np.float32(1.0), abs(action[i]))
+    x[:hidden] = _layer(d_weight, d_scale, d_shift, h, rms)
+    _norm_act(x[hidden:], z_scale, z_shift, rms)
+    mix_inputs, mix_action, mix_scale, mix_shift = mix
+    mix_deter, mix_bias, gru, gru_bias = blocks
+    mixed = mix_bias.copy()  # [D]
+    _matvec(mix_inputs, x, mixed)
+    _matvec(mix_action, _layer(a_weight, a_scale, a_shift, bounded, rms), mixed)
+    n_blocks = mix_deter.shape[0]
+    part = size // n_blocks
+    for b in range(n_blocks):
+        _vecmat(h[b * part : (b + 1) * part], mix_deter[b], mixed[b * part : (b + 1) * part])
+    _norm_act(mixed, mix_scale, mix_shift, rms)
+    one = np.float32(1.0)
+    for b in range(n_blocks):
+        gates = gru_bias[3 * b * part : 3 * (b + 1) * part].copy()  # reset, candidate, update
+        _vecmat(mixed[b * part : (b + 1) * part], gru[b], gates)
+        for i in range(part):
+            candidate = np.tanh(gates[part + i] / (one + np.exp(-gates[i])))
+            update = one / (one + np.exp(one - gates[2 * part + i]))
+            new_deter[b * part + i] = h[b * part + i] + update * (candidate - h[b * part + i])
+    post_deter, post_embed, post_scale, post_shift, params_weight, params_bias = post
+    y = np.zeros(post_deter.shape[0], np.float32)
+    _matvec(post_deter, new_deter, y)
+    _matvec(post_embed, embed, y)
+    _norm_act(y, post_scale, post_shift, rms)
+    params = params_bias.copy()
+    _matvec(params_weight, y, params)
+    _draw(params.reshape(-1, classes), u, unimix, new_z)
+    deter_weight, table, scale, shift = first
+    y = np.zeros(deter_weight.shape[1], np.float32)
+    _vecmat(new_deter, deter_weight, y)
+    _add_rows(new_z, table, y)
+    _norm_act(y, scale, shift, rms)
+    for k in range(n_rest):
+        y = _layer(rest[k][0], rest[k][1], rest[k][2], y, rms)
+    outputs[:] = last[1]
+    _matvec(last[0], y, outputs)
+
+
+@njit(cache=True)
+def _draw(logits: Array, u: Array, unimix: float, rows: Array) -> None:
+    """Write the row of each variable's class: logits [S, c], which become probabilities, u [S], rows [S]."""
+    for s in range(logits.shape[0]):
+        if len(u) == 0:
+            rows[s] = logits[s].argmax()
+            continue
+        logits[s] = np.exp(logits[s] - logits[s].max())
+        logits[s] /= logits[s].sum()
+    if len(u) > 0:
+        _inverse_cdf(logits, u, unimix, rows)
+    for s in range(logits.shape[0]):
+        rows[s] += s * logits.shape[1]
