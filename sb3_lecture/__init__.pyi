@@ -6,6 +6,7 @@ from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
 from .model_based.alphazero import AlphaZero as AlphaZero
 from .model_based.dreamer_v3 import DreamerV3 as DreamerV3
 from .model_based.muzero import MuZero as MuZero
+from .model_based.world_models import WorldModels as WorldModels
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE
@@ -56,4 +57,5 @@ __all__ = [
     "SarsaLambda",
     "TDPrediction",
     "ValueIteration",
+    "WorldModels",
 ]

@@ -65,6 +65,7 @@ ALGORITHMS: dict[str, str] = {
     # ours: models and search
     "alphazero": "sb3_lecture.model_based.alphazero:AlphaZero",
     "muzero": "sb3_lecture.model_based.muzero:MuZero",
+    "world_models": "sb3_lecture.model_based.world_models:WorldModels",
     # ours: evolution
     "cmaes": "sb3_lecture.evolutionary.cma_es:CMAES",
     "es": "sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies",
@@ -101,6 +102,7 @@ SEARCH_SPACES: dict[str, str] = {
     "sarsa_lambda": "sb3_lecture.zoo.search_spaces:sample_sarsa_lambda",
     "td_prediction": "sb3_lecture.zoo.search_spaces:sample_td_prediction",
     "value_iteration": "sb3_lecture.zoo.search_spaces:sample_planning",
+    "world_models": "sb3_lecture.zoo.search_spaces:sample_world_models",
     "ppo_mask": "rl_zoo3.hyperparams_opt:sample_ppo_params",
 }
 

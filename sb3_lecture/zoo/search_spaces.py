@@ -296,3 +296,14 @@ def sample_muzero(trial: Trial, *_: Any) -> Space:
         "dirichlet_alpha": trial.suggest_float("dirichlet_alpha", 0.05, 2.0, log=True),
         "l2_coef": trial.suggest_float("l2_coef", 1e-6, 1e-3, log=True),
     }
+
+
+def sample_world_models(trial: Trial, *_: Any) -> Space:
+    """World Models; how much is collected and dreamt stays the config's choice."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "kl_tolerance": trial.suggest_float("kl_tolerance", 0.01, 1.0, log=True),
+        "reward_coef": trial.suggest_float("reward_coef", 0.1, 100.0, log=True),
+        "temperature": trial.suggest_float("temperature", 0.1, 1.5),
+        "sigma": trial.suggest_float("sigma", 0.02, 1.0, log=True),
+    }
