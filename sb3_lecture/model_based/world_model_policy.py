@@ -81,6 +81,12 @@ class WorldModelPolicy(BasePolicy):
         """Return μ and log σ² of z, both [n, Z], of observations [n, …]."""
         return self.vae.encode(self.inputs(observations))
 
+    def see(self, observations: Any, deterministic: bool = True) -> th.Tensor:
+        """Return z, [n, Z], of a batch of observations [n, …] as the env gives them: V's mean, or a sample."""
+        tensor, _ = self.obs_to_tensor(observations)
+        mean, log_var = self.encode(tensor)  # type: ignore[arg-type]
+        return mean if deterministic else sample_gaussian(mean, log_var)
+
     # ---- C
 
     def features(self, z: th.Tensor, h: th.Tensor) -> th.Tensor:
@@ -148,9 +154,7 @@ class WorldModelPolicy(BasePolicy):
         :param weights: parameters of a controller a row, [n, n_params]; None: the policy's own for all
         :param deterministic: whether z is V's mean or a sample
         """
-        tensor, _ = self.obs_to_tensor(observations)
-        mean, log_var = self.encode(tensor)  # type: ignore[arg-type]
-        z = mean if deterministic else sample_gaussian(mean, log_var)
+        z = self.see(observations, deterministic)
         vectors = self.action_vectors(self.outputs(z, state[0], weights))
         return self.to_env(vectors), self.rnn.advance(z, vectors, state) if self.use_hidden else state
 
@@ -183,9 +187,8 @@ class WorldModelPolicy(BasePolicy):
         return (actions if vectorized else actions[0]), after
 
     def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:  # type: ignore[override]
-        mean, log_var = self.encode(observation)
-        z = mean if deterministic else sample_gaussian(mean, log_var)
-        return self.outputs(z, self.rnn.initial_state(len(z))[0]).argmax(dim=-1)
+        actions, _ = self.act(observation.cpu().numpy(), self.rnn.initial_state(len(observation)), deterministic=deterministic)
+        return th.as_tensor(actions, device=self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()

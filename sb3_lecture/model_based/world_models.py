@@ -252,6 +252,7 @@ class WorldModels(BaseAlgorithm):
 
     # ---- collecting
 
+    @th.no_grad()
     def _collect(self, n_steps: int, callback: BaseCallback) -> bool:
         """Collect episodes, the first round's at random; return False if the callback stopped the training."""
         assert self.env is not None, "_setup_learn asks for an env"
@@ -259,19 +260,20 @@ class WorldModels(BaseAlgorithm):
         rng = np.random.default_rng([self._search_seed, self.round, 1])
         probability = 1.0 if self.round == 0 else self.random_action_prob
         running: list[list[tuple[Any, Any, float]]] = [[] for _ in range(n)]
-        state = self.policy.rnn.initial_state(n)
+        policy, state = self.policy, self.policy.rnn.initial_state(n)
         obs: Any = env.reset()
         end = self.num_timesteps + n_steps
         callback.on_rollout_start()
         while self.num_timesteps < end:
-            actions, _ = self.policy.act(obs, state)
-            random = rng.random(n) < probability  # one coin an env
-            if random.any():
-                drawn = np.array([self.action_space.sample() for _ in range(n)])
-                actions = np.where(random.reshape(n, *[1] * (actions.ndim - 1)), drawn, actions).astype(actions.dtype)
-            with th.no_grad():
-                z, _ = self.policy.encode(self.policy.obs_to_tensor(obs)[0])  # type: ignore[arg-type]
-                state = self.policy.rnn.advance(z, self.policy.from_env(actions), state)
+            if probability < 1.0:
+                z = policy.see(obs)
+                actions = policy.to_env(policy.action_vectors(policy.outputs(z, state[0])))
+                random = rng.random(n) < probability  # one coin an env
+                drawn = np.array([self.action_space.sample() for _ in range(n)], dtype=actions.dtype)
+                actions = np.where(random.reshape(n, *[1] * (actions.ndim - 1)), drawn, actions)
+                state = policy.rnn.advance(z, policy.from_env(actions), state)
+            else:
+                actions = np.array([self.action_space.sample() for _ in range(n)])
             new_obs, rewards, dones, infos = env.step(actions)
             self.num_timesteps += n
             callback.update_locals(locals())

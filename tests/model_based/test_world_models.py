@@ -270,11 +270,11 @@ class Lights(gym.Env):
 
 def test_cma_es_solves_what_is_linear_in_the_latents():
     model = WorldModels(
-        "MlpPolicy", make_vec_env(Lights, 16, seed=0), learning_rate=3e-3, learning_starts=500, batch_size=32, vae_epochs=25,
-        rnn_epochs=0, n_generations=30, n_eval_episodes=1, sigma=0.5, seed=0,
+        "MlpPolicy", make_vec_env(Lights, 16, seed=0), learning_rate=3e-3, learning_starts=500, batch_size=32, vae_epochs=20,
+        rnn_epochs=0, n_generations=25, n_eval_episodes=1, sigma=0.5, seed=0,
         policy_kwargs=dict(latent_dim=4, lstm_hidden_size=1, net_arch=[32], use_hidden=False),
     )  # fmt: skip
-    model.learn(500 + 30 * 16 * 10)
+    model.learn(500 + 25 * 16 * 10)
     assert evaluate_policy(model, make_vec_env(Lights, 4, seed=9), 40)[0] > 9.0  # chance gives 2.5
 
 
@@ -349,15 +349,18 @@ def test_pictures_of_other_sizes_are_resized():
 
 
 @pytest.mark.parametrize("controller_env", ["real", "dream"])
-def test_pictures_and_box_actions_pass_through_all_phases(controller_env):
+def test_pictures_pass_through_all_phases(controller_env):
     env = make_native_vec_env(CATCH, 2, seed=0, env_kwargs={"obs": "rgb", "rows": 4, "columns": 3})
     networks = {"latent_dim": 4, "lstm_hidden_size": 8, "cnn_width": 2}
     model = tiny(env, "CnnPolicy", controller_env=controller_env, policy_kwargs=networks)
-    assert model.learn(150).generation >= 1
-    pendulum = tiny(make_vec_env("Pendulum-v1", 2), controller_env=controller_env, n_eval_episodes=1)
-    pendulum.learn(60 if controller_env == "dream" else 60 + 4 * 200)
-    assert pendulum.generation >= 1
-    assert evaluate_policy(pendulum, make_vec_env("Pendulum-v1", 1), 1)[0] >= -16.3 * 200  # the least return there is
+    assert model.learn(100).generation >= 1
+    assert evaluate_policy(model, env, 4)[0] in (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def test_actions_of_a_box_pass_through_all_phases():
+    model = tiny(make_vec_env("Pendulum-v1", 2), controller_env="dream").learn(60)
+    assert model.generation == 2 and model.policy.get_vector().any()
+    assert evaluate_policy(model, make_vec_env("Pendulum-v1", 1), 1)[0] >= -16.3 * 200  # the least return there is
 
 
 # ---- rounds, budgets, files
