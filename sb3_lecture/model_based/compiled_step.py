@@ -80,8 +80,8 @@ class CompiledStep:
         for i in range(n):
             _step(
                 vectors[i].contiguous().numpy(), deter[i], z[i], actions[i], bool(is_first[i]), u[i], self.latent.classes,
-                self.latent.unimix, self.rms, self.encoder, self.n_encoder, self.inputs, self.mix, self.blocks, self.post, self.first,
-                self.rest, self.n_rest, self.last, new_deter[i], new_z[i], outputs[i],
+                self.latent.unimix, self.rms, self.encoder, self.n_encoder, self.inputs, self.mix, self.blocks, self.post,
+                self.first, self.rest, self.n_rest, self.last, new_deter[i], new_z[i], outputs[i],
             )  # fmt: skip
         return th.from_numpy(new_deter), th.from_numpy(new_z), th.from_numpy(outputs)
 
