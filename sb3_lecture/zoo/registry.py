@@ -64,6 +64,7 @@ ALGORITHMS: dict[str, str] = {
     "barebone_dqn": "sb3_lecture.value_based.barebone_dqn:BareboneDQN",
     # ours: models and search
     "alphazero": "sb3_lecture.model_based.alphazero:AlphaZero",
+    "dreamer_v3": "sb3_lecture.model_based.dreamer_v3:DreamerV3",
     "muzero": "sb3_lecture.model_based.muzero:MuZero",
     "world_models": "sb3_lecture.model_based.world_models:WorldModels",
     # ours: evolution
@@ -81,6 +82,7 @@ SEARCH_SPACES: dict[str, str] = {
     "cmaes": "sb3_lecture.zoo.search_spaces:sample_cmaes",
     "crossq": "sb3_lecture.zoo.search_spaces:sample_crossq",
     "double_q_learning": "sb3_lecture.zoo.search_spaces:sample_table",
+    "dreamer_v3": "sb3_lecture.zoo.search_spaces:sample_dreamer_v3",
     "dyna_q": "sb3_lecture.zoo.search_spaces:sample_dyna_q",
     "es": "sb3_lecture.zoo.search_spaces:sample_es",
     "expected_sarsa": "sb3_lecture.zoo.search_spaces:sample_table",

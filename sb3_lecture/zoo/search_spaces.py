@@ -281,6 +281,18 @@ def sample_alphazero(trial: Trial, *_: Any) -> Space:
     }
 
 
+def sample_dreamer_v3(trial: Trial, *_: Any) -> Space:
+    """DreamerV3; size and replay ratio stay the config's choice, for more is better and slower."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 4e-5, 3e-3, log=True),
+        "gamma": _discount(trial),
+        "horizon": trial.suggest_int("horizon", 5, 30, log=True),
+        "ent_coef": trial.suggest_float("ent_coef", 1e-4, 1e-2, log=True),
+        "decoder_coef": trial.suggest_float("decoder_coef", 0.3, 100.0, log=True),
+        "free_bits": trial.suggest_float("free_bits", 0.1, 3.0, log=True),
+    }
+
+
 def sample_muzero(trial: Trial, *_: Any) -> Space:
     """MuZero; how much is searched and the reach of its bins stay the config's choice."""
     return {
