@@ -1,9 +1,9 @@
 """DreamerV3 beside SheepRL's: CartPole-v1, size XS (deter, hidden, units 256, one layer, 32 x 32), batch 16 x 64, horizon 15.
 
-The peer lives in a venv ``dreamer`` (sheeprl) in the folder ``PEERS``; ``DREAMER_SHEEPRL`` is the path of a script that runs
-its command line with ``--size XS --threads N --steps GRADIENT_STEPS``. Without them only our own figures are shown. Both sides run
-in processes of their own, in turn. Rates are per CPU second, so other load favours neither: the peer's is the difference of
-two runs of different length, which leaves imports and random steps out.
+The peer lives in a venv ``dreamer`` (sheeprl) in the folder ``PEERS``; ``DREAMER_SHEEPRL`` is the path of a script that
+runs its command line with ``--size XS --threads N --steps GRADIENT_STEPS``. Without them only our own figures are shown. Both
+sides run in processes of their own, in turn. Rates are per CPU second, so other load favours neither: the peer's is the
+difference of two runs of different length, which leaves imports and random steps out.
 
     PEERS=… DREAMER_SHEEPRL=… python scripts/benchmark.py dreamer
 """
