@@ -427,12 +427,29 @@ def test_what_cannot_work_is_named_with_its_remedy(settings, words):
 
 
 def test_the_world_is_learned_and_catch_is_played_better_than_by_chance():
+    """Three columns, where chance gets −1/3 and the best play 1; measured: 2.9 for the loss and 1.0 after 250 updates."""
+    env = make_vec_env("Lecture/Catch-v0", env_kwargs={"obs": "channels", "rows": 3, "columns": 3})
     model = DreamerV3(
-        "MlpPolicy", make_vec_env("Lecture/Catch-v0", env_kwargs={"obs": "channels"}), learning_rate=2e-3, learning_starts=200,
-        batch_length=10, horizon=9, replay_ratio=16, gamma=0.95, buffer_size=10_000, seed=0, device="cpu",
-        policy_kwargs={"size": "debug", "optimizer_kwargs": {"warmup": 20}},
+        "MlpPolicy", env, learning_rate=2e-3, learning_starts=200, batch_length=4, horizon=3, replay_ratio=20, gamma=0.95,
+        ent_coef=0.02, decoder_coef=10, buffer_size=10_000, seed=0, device="cpu",
+        policy_kwargs={"size": "debug", "blocks": 1, "optimizer_kwargs": {"warmup": 20}},
     )  # fmt: skip
-    model.learn(2_000)
-    assert model.logger.name_to_value["train/world_loss"] < 8.0
-    mean, _ = evaluate_policy(model, model.get_env(), 60, deterministic=True)
-    assert mean > 0.0, "chance gets about −0.7"
+    model.learn(1_100)
+    values = model.logger.name_to_value
+    assert values["train/world_loss"] < 5.0
+    assert values["train/decoder_loss"] < 0.2  # a paddle or ball in the wrong place costs 0.96
+    mean, _ = evaluate_policy(model, env, 60, deterministic=True)
+    assert mean > 0.2
+
+
+@pytest.mark.slow
+def test_cartpole_is_balanced_within_7500_steps():
+    """Measured: 500 at 7500, 10,000 and 12,500 steps."""
+    model = DreamerV3(
+        "MlpPolicy", make_vec_env("CartPole-v1", seed=0), learning_rate=1e-3, learning_starts=512, batch_length=16, gamma=0.99,
+        decoder_coef=30, buffer_size=100_000, seed=0, device="cpu",
+        policy_kwargs={"size": "debug", "deter": 128, "optimizer_kwargs": {"warmup": 100}},
+    )  # fmt: skip
+    model.learn(7_500)
+    mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", 10, seed=1000), 20)
+    assert mean > 300
