@@ -361,6 +361,7 @@ def plot_parser() -> Parser:
         "-o", "--output", metavar="FILE", help="the picture of the curves; default: learning_curve.png beside the runs"
     )
     parser.add_argument("--window", type=int, help="episodes in the rolling mean; default: 1 to 100, by the run's length")
+    parser.add_argument("--evaluations", action="store_true", help="draw evaluation episodes only (train's --eval-freq)")
     parser.add_argument("--no-values", action="store_true", help="no value maps")
     return parser
 
@@ -376,7 +377,7 @@ def plot(argv: Sequence[str]) -> int:
     _import_worlds()
     from sb3_lecture.zoo import report
 
-    report.plot(args.runs, args.output, args.window, values=not args.no_values)
+    report.plot(args.runs, args.output, args.window, not args.no_values, args.evaluations)
     return 0
 
 

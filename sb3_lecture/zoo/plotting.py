@@ -3,6 +3,7 @@
 Matplotlib is imported where a picture is drawn, and draws to files only (Agg), whatever backend the machine has.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: Okabe and Ito's palette, told apart by colour-blind readers too; its yellow is too pale for lines
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GRID_POINTS = 300
+FEW_RUNS = 5  # up to so many runs of a group are drawn one by one too
 #: direction of each arrow sign, x to the right and y down
 _DIRECTIONS = {"↑": (0, -1), "→": (1, 0), "↓": (0, 1), "←": (-1, 0)}
 
@@ -98,7 +100,7 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def learning_curve(runs: Sequence[Run], window: int | None = None) -> "Figure":
+def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_only: bool = False) -> "Figure":
     """Draw the learning curves of runs; runs of one algorithm on one environment are averaged.
 
     Left: the return of the training episodes, a mean over the last ``window`` of each run, or the evaluations where no
@@ -107,12 +109,14 @@ def learning_curve(runs: Sequence[Run], window: int | None = None) -> "Figure":
 
     :param runs: the runs
     :param window: episodes in the rolling mean; None: a twentieth of the shortest run's, at most 100
+    :param evaluations_only: leave the training episodes out (default False)
     :raises UserError: if no run has an episode or an evaluation yet
     """
     from matplotlib.figure import Figure
 
     groups = _groups(runs)
-    episodes = {run.path: read_episodes(run) for run in runs}
+    none = np.zeros(0, np.int64), np.zeros(0)
+    episodes = {run.path: none if evaluations_only else read_episodes(run) for run in runs}
     evaluations = {run.path: read_evaluations(run) for run in runs}
     exact = {run.path: curve for run in runs if (curve := read_exact(run))}
     board = {run.path: curve for run in runs if (curve := read_board(run))}
@@ -170,6 +174,7 @@ def _draw_returns(
     ax.set_xlabel("Environment steps")
     ax.set_ylabel("Return of an episode")
     noun = "Return" if any(len(x) for x, _ in episodes.values()) else "Return in evaluation"
+    noun += "; thin: single runs" if any(1 < len(group.runs) <= FEW_RUNS for group in groups) else ""
     ax.set_title(noun + ("; band: 95 % t-interval of the mean" if several else ""), fontsize="medium")
     _finish(ax)
 
@@ -226,6 +231,8 @@ def _line(ax: "Axes", curves: list[tuple[np.ndarray, np.ndarray]], colour: str, 
     x, mean, half = mean_and_band(curves)
     few = marker or ("o" if len(x) < 3 else "")
     ax.plot(x, mean, color=colour, linewidth=1.8, marker=few if len(x) <= 40 else "", markersize=3.5, label=label, zorder=3)
+    for single_x, single_y in curves if 1 < len(curves) <= FEW_RUNS else []:  # what a mean would hide
+        ax.plot(single_x, single_y, color=colour, linewidth=0.7, alpha=0.5, zorder=2.5)
     if half.any():
         lowest, highest = min(y.min() for _, y in curves), max(y.max() for _, y in curves)
         ax.update_datalim([(x[0], lowest), (x[-1], highest)])
@@ -242,10 +249,14 @@ def _finish(ax: "Axes") -> None:
     ax.margins(y=0.08)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    entries = len(ax.get_legend_handles_labels()[0])
-    if entries:  # below the axes: it can hide nothing there
-        columns = entries if entries <= 3 else 2
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False, fontsize="small")
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:  # below the axes: it can hide nothing there
+        long = max(map(len, labels)) > 40
+        columns = 1 if long else len(labels) if len(labels) <= 3 else 2
+        labels = [textwrap.fill(label, 70) for label in labels]
+        ax.legend(
+            handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False, fontsize="small"
+        )
 
 
 def value_map(

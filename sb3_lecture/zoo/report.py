@@ -143,13 +143,20 @@ def _env_fps(env_id: str) -> float:
 # --- plot ------------------------------------------------------------------------------------------------------------
 
 
-def plot(folders: Sequence[str], output: str | None = None, window: int | None = None, values: bool = True) -> None:
+def plot(
+    folders: Sequence[str],
+    output: str | None = None,
+    window: int | None = None,
+    values: bool = True,
+    evaluations: bool = False,
+) -> None:
     """Draw the learning curves of runs into one picture, and the value map of each grid world's run into its folder.
 
     :param folders: runs' folders, or folders that hold runs
     :param output: the curves' file; None: ``learning_curve.png`` in the folder that holds all runs
     :param window: episodes in the rolling mean; None: chosen by the number of episodes
     :param values: whether to draw value maps
+    :param evaluations: whether evaluation episodes alone are drawn
     :raises UserError: if a folder is no run, or there is nothing to draw
     """
     runs = [run for folder in folders for run in _runs_in(Path(folder))]
@@ -160,7 +167,7 @@ def plot(folders: Sequence[str], output: str | None = None, window: int | None =
         path = Path(os.path.relpath(path))
     except ValueError:  # another drive
         pass
-    print(f"Picture: {plotting.save(plotting.learning_curve(runs, window), path)}")
+    print(f"Picture: {plotting.save(plotting.learning_curve(runs, window, evaluations), path)}")
     for run in runs if values else []:
         for picture in _draw_values(run):
             print(f"Picture: {picture}")

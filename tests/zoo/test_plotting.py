@@ -171,7 +171,16 @@ def test_runs_with_other_hyperparameters_are_lines_of_their_own(tmp_path):
     for run, double in zip(runs, (True, True, False, False), strict=True):
         (run.params_path / "config.yml").write_text(f"gamma: 0.99\ndouble: {double}\nn_timesteps: {run.seed}\n")
     figure = plotting.learning_curve(runs)
-    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+    drawn = figure.axes[0].get_lines()
+    lines = {line.get_label(): line.get_ydata() for line in drawn if not line.get_label().startswith("_")}
+    assert len(drawn) == 2 + 4  # every run by itself too
     assert list(lines) == ["double True (2 runs)", "double False (2 runs)"]
     np.testing.assert_allclose(lines["double True (2 runs)"], 0.5)
     np.testing.assert_allclose(lines["double False (2 runs)"], 2.5)
+
+
+def test_training_episodes_can_be_left_out(tmp_path):
+    run = make_run(tmp_path, 1, [(1, 4, 0.1), (2, 4, 0.2)])
+    np.savez(run.path / "evaluations.npz", timesteps=[4, 8], results=[[5.0, 7.0], [8.0, 8.0]])
+    (line,) = plotting.learning_curve([run], evaluations_only=True).axes[0].get_lines()
+    np.testing.assert_array_equal(line.get_xydata(), [[4, 6], [8, 8]])
