@@ -464,3 +464,19 @@ def test_it_learns_to_catch_in_its_dream_alone():
     assert losses["rnn/done_error"] < 0.05
     env = make_native_vec_env(CATCH, 10, seed=1000, env_kwargs={"rows": 3, "columns": 3})
     assert evaluate_policy(model, env, 200)[0] > 0.5  # the random policy's is −1/3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_four_thousand_random_steps_and_a_dream_solve_catch_of_five_columns(seed):
+    """The settings of the config, and the figures of docs/benchmarks_world_models.md; 20 CPU seconds a seed."""
+    board = {"rows": 5, "columns": 5}
+    model = WorldModels(
+        "MlpPolicy", make_native_vec_env(CATCH, 16, seed=seed, env_kwargs=board), learning_rate=2e-3, batch_size=32,
+        rnn_epochs=25, kl_tolerance=1.5, reward_coef=10.0, controller_env="dream", population_size=32, n_eval_episodes=32,
+        n_generations=50, policy_kwargs=dict(latent_dim=16, lstm_hidden_size=64, net_arch=[128]), seed=seed,
+    )  # fmt: skip
+    model.learn(4000)
+    world = make_native_vec_env(CATCH, 10, seed=1000 + seed, env_kwargs=board)
+    assert evaluate_policy(model, world, 300)[0] == 1.0  # all five starts
+    assert model.evaluate_dream(300)[0] > 0.3
