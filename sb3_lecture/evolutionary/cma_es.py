@@ -11,8 +11,9 @@ eigenvalues cost n_params³, so policies are small here: one linear layer by def
 
 The policy that acts and is saved is the mean m, which noise has been averaged out of, not the best candidate met.
 
-Deviations: none of the package's update; its random generator is reseeded each generation, so that a loaded run goes on as
-it would have; ``should_stop`` restarts are left to the user, the budget ends a run.
+Deviations: none of the package's update; its random generator is reseeded each generation, so that a loaded run needs none
+of its state (the package decomposes a stored covariance anew, so the draws may differ from those of a run that went on);
+``should_stop`` restarts are left to the user, the budget ends a run.
 """
 
 from typing import Any
