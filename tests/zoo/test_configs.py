@@ -23,7 +23,7 @@ def small(algo, entry):
     n_envs = entry.get("n_envs", 1)
     if "n_steps" in entry:
         cheap["n_steps"] = 4
-        if algo not in ("a2c", "actor_critic"):  # these take no batch size
+        if algo not in ("a2c", "actor_critic") and entry["policy"] != "TabularPolicy":  # these take no batch size
             cheap["batch_size"] = 4 * n_envs
     elif "buffer_size" in entry or algo in ("sac", "tqc", "crossq", "td3", "ddpg"):
         cheap["batch_size"] = 16
