@@ -392,6 +392,7 @@ def test_more_forced_wins_are_found(game, plies: int) -> None:
         (Othello(6), 27, 5),
         (Go(5, max_plies=30), 29, 1),
         (Go(5, max_plies=30), 27, 3),
+        (Go(5, max_plies=30), 25, 5),
     ],
     ids=lambda x: repr(x),
 )
