@@ -22,27 +22,33 @@ Deviations and choices:
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
-from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 from torch.nn import functional as F
 
-from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture_envs.board.game import PLY
 
 from .compiled_mlp import CompiledMLP
 from .mcts import MCTS
-from .self_play import BoardWorld, SelfPlayBuffer, Targets, World, read_world, returns_to_go, transform
+from .self_play import (
+    BoardWorld,
+    SelfPlayBuffer,
+    Targets,
+    World,
+    log_first_player,
+    many_envs,
+    read_world,
+    returns_to_go,
+    transform,
+)
 from .simulators import Evaluate
 
 __all__ = ["AlphaZero", "AlphaZeroMlpPolicy", "AlphaZeroPolicy", "BoardCnnPolicy"]
@@ -317,7 +323,7 @@ class AlphaZero(OffPolicyAlgorithm):
             raise ValueError(f"{n_games=}, {n_simulations=} and {buffer_size=} must be at least 1")
         super().__init__(
             policy,
-            _many_games(env, n_games) if isinstance(env, str) else env,  # type: ignore[arg-type]
+            many_envs(env, n_games) if isinstance(env, str) else env,  # type: ignore[arg-type]
             learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
@@ -473,9 +479,7 @@ class AlphaZero(OffPolicyAlgorithm):
     def dump_logs(self) -> None:
         """Write the log: in games the shares of wins, draws and losses of the first player."""
         if isinstance(self.world, BoardWorld) and self.ep_info_buffer:
-            results = np.array([info["r"] for info in self.ep_info_buffer])
-            for name, share in (("win", results > 0), ("draw", results == 0), ("loss", results < 0)):
-                self.logger.record(f"rollout/first_player_{name}", float(share.mean()))
+            log_first_player(self.logger, (info["r"] for info in self.ep_info_buffer))
         super().dump_logs()
 
     # ------------------------------------------------------------------ learning
@@ -566,9 +570,3 @@ class AlphaZero(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-
-
-def _many_games(env_id: str, n_games: int) -> VecEnv:
-    """Build n games of an id; one of this package as one vector env."""
-    native = str(gym.spec(env_id).vector_entry_point).startswith("sb3_lecture_envs.")
-    return make_native_vec_env(env_id, n_games) if native else make_vec_env(env_id, n_games)

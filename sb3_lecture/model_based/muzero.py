@@ -24,29 +24,27 @@ Deviations and choices:
 
 from typing import Any, ClassVar, Literal, TypeVar
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.distributional import two_hot, value_transform
-from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture_envs.board.game import Game
 
 from .mcts import MCTS
 from .muzero_networks import MuZeroCnnPolicy, MuZeroMlpPolicy, MuZeroPolicy
 from .muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer, turned
+from .self_play import log_first_player, many_envs
 
 __all__ = ["MuZero"]
 
@@ -151,7 +149,7 @@ class MuZero(OffPolicyAlgorithm):
             )
         super().__init__(
             policy,
-            _many_envs(env, n_games) if isinstance(env, str) else env,  # type: ignore[arg-type]
+            many_envs(env, n_games) if isinstance(env, str) else env,  # type: ignore[arg-type]
             learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
@@ -342,9 +340,7 @@ class MuZero(OffPolicyAlgorithm):
     def dump_logs(self) -> None:
         """Write the log: in self-play the shares of wins, draws and losses of the first player."""
         if self.self_play and self.ep_info_buffer:
-            results = np.array([info["r"] for info in self.ep_info_buffer])
-            for name, share in (("win", results > 0), ("draw", results == 0), ("loss", results < 0)):
-                self.logger.record(f"rollout/first_player_{name}", float(share.mean()))
+            log_first_player(self.logger, (info["r"] for info in self.ep_info_buffer))
         super().dump_logs()
 
     # ------------------------------------------------------------------ learning
@@ -480,10 +476,3 @@ def halve_gradient(latent: th.Tensor) -> th.Tensor:
 
 def _half(gradient: th.Tensor) -> th.Tensor:
     return 0.5 * gradient
-
-
-def _many_envs(env_id: str, n_games: int | None) -> VecEnv:
-    """Build n envs of an id; one of this package as one vector env."""
-    entry = str(gym.spec(env_id).vector_entry_point)
-    n = n_games if n_games is not None else 64 if entry.startswith("sb3_lecture_envs.board.") else 8
-    return make_native_vec_env(env_id, n) if entry.startswith("sb3_lecture_envs.") else make_vec_env(env_id, n)

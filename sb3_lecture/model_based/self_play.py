@@ -5,18 +5,23 @@ A *world* reads states off observations, shows them to a network and hands them 
 value targets of both.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from sb3_lecture.common.callbacks import ExactGrader
 from sb3_lecture.common.law import law_of
 from sb3_lecture.common.returns import discounted_returns
+from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture_envs.board.game import Game, Symmetries
 from sb3_lecture_envs.mdp import TabularMDP
 
@@ -227,3 +232,25 @@ def transform(
     flat = inputs.reshape(*inputs.shape[:2], -1)  # [n, planes, H * W]
     turned = np.take_along_axis(flat, symmetries.cells[which][:, None, :], axis=2).reshape(inputs.shape)
     return turned, np.take_along_axis(policies, symmetries.actions[which], axis=1)
+
+
+def many_envs(env_id: str, n_envs: int | None = None) -> VecEnv:
+    """Build n envs of an id; one of this package as one vector env.
+
+    :param env_id: the id
+    :param n_envs: how many; None: 64 of a board game, 8 of another
+    """
+    entry = str(gym.spec(env_id).vector_entry_point)
+    n = n_envs if n_envs is not None else 64 if entry.startswith("sb3_lecture_envs.board.") else 8
+    return make_native_vec_env(env_id, n) if entry.startswith("sb3_lecture_envs.") else make_vec_env(env_id, n)
+
+
+def log_first_player(logger: Logger, results: Iterable[float]) -> None:
+    """Record the shares of games that the first player won, drew and lost.
+
+    :param logger: of the model
+    :param results: 1, 0 or −1 of each game
+    """
+    values = np.array(list(results))
+    for name, share in (("win", values > 0), ("draw", values == 0), ("loss", values < 0)):
+        logger.record(f"rollout/first_player_{name}", float(share.mean()))
