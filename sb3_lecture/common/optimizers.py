@@ -1,11 +1,12 @@
-"""Optimizers that torch lacks."""
+"""What torch's optimizers lack."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch as th
 
-__all__ = ["LaProp"]
+__all__ = ["LaProp", "without_denormals"]
 
 
 class LaProp(th.optim.Optimizer):
@@ -85,3 +86,13 @@ class LaProp(th.optim.Optimizer):
         th._foreach_addcdiv_(momenta, grads, scales, 1.0 - beta1)
         lr = group["lr"] * min(1.0, t / group["warmup"] if group["warmup"] else 1.0)
         th._foreach_add_(params, momenta, alpha=-lr / (1.0 - beta1**t))
+
+
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Round numbers below 1e-38 to 0 meanwhile: Adam's averages for silent units decay to such, and CPUs are slow at them."""
+    th.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        th.set_flush_denormal(False)

@@ -19,6 +19,7 @@ Deviations and choices:
 - a time limit is no end: z is bootstrapped there with the value that a search gives the last state.
 """
 
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -33,7 +34,9 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sb3_lecture.common.optimizers import without_denormals
 from sb3_lecture_envs.board.game import PLY
 
 from .compiled_mlp import CompiledMLP
@@ -107,7 +110,8 @@ class AlphaZeroPolicy(BasePolicy):
 
     def evaluate(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits [n, A] and values [n] as the search asks for them."""
-        self.set_training_mode(False)
+        if self.training:
+            self.set_training_mode(False)
         with th.no_grad():
             logits, values = self(th.as_tensor(inputs, device=self.device))
         return logits.cpu().numpy(), values.cpu().numpy()
@@ -232,6 +236,19 @@ class BoardCnnPolicy(AlphaZeroPolicy):
         for block in self.blocks:
             hidden = F.relu(hidden + block(hidden))
         return self.policy_head(hidden), self.value_head(hidden)[:, 0]
+
+    def evaluator(self) -> Evaluate | CompiledMLP:
+        """Return on the CPU a copy whose normalisations are part of the convolutions, the network itself elsewhere."""
+        if self.device.type != "cpu":
+            return self.evaluate
+        self.set_training_mode(False)
+        copy: BoardCnnPolicy = deepcopy(self, {id(self.optimizer): None})
+        for part in copy.modules():
+            if isinstance(part, nn.Sequential):
+                for i, (layer, following) in enumerate(pairwise(part)):
+                    if isinstance(following, nn.BatchNorm2d):
+                        part[i], part[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+        return copy.to(memory_format=th.channels_last).evaluate  # type: ignore[call-overload]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "n_blocks": self.n_blocks, "channels": self.channels}
@@ -398,6 +415,7 @@ class AlphaZero(OffPolicyAlgorithm):
             },
         )
 
+    @without_denormals()
     def learn(
         self: SelfAlphaZero,
         total_timesteps: int,

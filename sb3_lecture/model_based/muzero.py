@@ -39,6 +39,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.distributional import two_hot, value_transform
+from sb3_lecture.common.optimizers import without_denormals
 from sb3_lecture_envs.board.game import Game
 
 from .mcts import MCTS
@@ -255,6 +256,7 @@ class MuZero(OffPolicyAlgorithm):
             },
         )
 
+    @without_denormals()
     def learn(
         self: SelfMuZero,
         total_timesteps: int,

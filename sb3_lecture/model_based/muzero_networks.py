@@ -109,7 +109,8 @@ class MuZeroPolicy(BasePolicy):
         """
 
         def ask(embeddings: np.ndarray, actions: np.ndarray) -> Expansion:
-            self.set_training_mode(False)
+            if self.training:
+                self.set_training_mode(False)
             with th.no_grad():
                 one_hot = F.one_hot(th.as_tensor(actions, device=self.device), self.n_actions).float()
                 latents = self.step(th.as_tensor(embeddings, device=self.device), one_hot)

@@ -39,7 +39,8 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy, QNetwork
 from torch.nn import functional as F
 
-from sb3_lecture.value_based.plain_net import Layers, clip_gradients, evaluate_layers, linear_layers, without_denormals
+from sb3_lecture.common.optimizers import without_denormals
+from sb3_lecture.value_based.plain_net import Layers, clip_gradients, evaluate_layers, linear_layers
 
 __all__ = ["BareboneDQN"]
 

@@ -4,8 +4,6 @@ A network of linear layers and ReLUs is evaluated by NumPy, through views that s
 gradient is needed.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.dqn.policies import QNetwork
 
-__all__ = ["Layers", "clip_gradients", "evaluate_layers", "linear_layers", "without_denormals"]
+__all__ = ["Layers", "clip_gradients", "evaluate_layers", "linear_layers"]
 
 Array = np.ndarray[Any, Any]
 Layers = list[tuple[Array, Array]]  # (weight [n_in, n_out], bias [n_out]) of each layer
@@ -64,13 +62,3 @@ def evaluate_layers(layers: Layers, x: Array) -> Array:
         np.maximum(x, 0.0, out=x)
     weight, bias = layers[-1]
     return x @ weight + bias
-
-
-@contextmanager
-def without_denormals() -> Iterator[None]:
-    """Round numbers below 1e-38 to 0 meanwhile: Adam's averages for silent units decay to such, and CPUs are slow at them."""
-    th.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        th.set_flush_denormal(False)

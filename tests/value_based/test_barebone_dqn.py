@@ -10,7 +10,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture import BareboneDQN
-from sb3_lecture.value_based.plain_net import clip_gradients, without_denormals
+from sb3_lecture.common.optimizers import without_denormals
+from sb3_lecture.value_based.plain_net import clip_gradients
 
 GAMMA = 0.5
 # q(s, ·) of the online network and of the target network, three states, two actions
