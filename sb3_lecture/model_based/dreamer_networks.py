@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from sb3_lecture.common.distributional import expectation, symexp, symlog, two_hot
 
+from .dream_video import Foretold
 from .latents import CategoricalLatent, GaussianLatent, Latent, sample_index, uniform_mix
 from .rssm import FeatureLayer, NormAct, SplitLinear, initialise, layers
 
@@ -140,6 +141,28 @@ class Inputs:
         vectors = [_vector(given[key], part) for key, part in self.parts.items() if key not in self.images]
         images = [given[key].float() / 255.0 - 0.5 for key in self.images]
         return (th.cat(vectors, dim=-1) if vectors else None), (th.cat(images, dim=-3) if images else None)
+
+    def parts_of(self, *pairs: tuple[th.Tensor | None, th.Tensor | None]) -> dict[str, Foretold]:
+        """Undo ``__call__`` for what came and what was decoded, vectors [T, 1, V] and images [T, 1, C, H, W]."""
+        found: dict[str, list[np.ndarray]] = {key: [] for key in self.parts}
+        for vectors, images in pairs:
+            numbers = channels = 0
+            for key, space in self.parts.items():
+                if key in self.images:
+                    assert images is not None
+                    n = space.shape[0]  # type: ignore[index]
+                    part = images[:, 0, channels : channels + n] + 0.5  # [T, C, H, W]
+                    channels += n
+                else:
+                    assert vectors is not None
+                    n = _vector_size(space)
+                    part = vectors[:, 0, numbers : numbers + n]  # [T, V]
+                    if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+                        part = symexp(part)
+                        part = part.reshape(-1, *space.shape) if len(space.shape) == 3 else part  # type: ignore[arg-type,misc]
+                    numbers += n
+                found[key].append(part.cpu().numpy())
+        return {key: Foretold(*both) for key, both in found.items()}
 
 
 def _is_image(space: spaces.Space, pixels: str) -> bool:

@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from sb3_lecture.common.optimizers import LaProp
 
 from .compiled_step import CompiledStep
+from .dream_video import Foretold
 from .dreamer_networks import (
     Actor,
     ContinueHead,
@@ -123,6 +124,29 @@ class DreamerPolicy(BasePolicy):
         self.register_buffer("return_range", th.zeros(()))  # S of eq. 7
         learned = [p for p in self.parameters() if p.requires_grad]
         self.optimizer = optimizer_class(learned, lr=lr_schedule(1), **optimizer_kwargs)  # type: ignore[call-arg]
+
+    # ------------------------------------------------------------------ looking ahead
+
+    def open_loop(self, observations: Any, actions: np.ndarray, context: int) -> dict[str, Foretold]:
+        """Look at ``context`` observations of an episode and foretell the others by the prior; see ``OpenLoop``."""
+        if isinstance(self.action_space, spaces.Discrete):
+            acted = th.as_tensor(actions - int(self.action_space.start), device=self.device).reshape(-1)  # [T − 1]
+        else:
+            scaled = self.scale_action(actions).reshape(len(actions), -1)
+            acted = th.as_tensor(scaled, dtype=th.float32, device=self.device)  # [T − 1, A]
+        seen, _ = self.obs_to_tensor(observations)  # [T, …]
+        vectors, images = self.inputs({k: part[:, None] for k, part in seen.items()} if isinstance(seen, dict) else seen[:, None])
+        with th.no_grad():
+            embeds = self.encoder(*(None if part is None else part[:context] for part in (vectors, images)))
+            before = self.actor.vectors(acted)[: context - 1, None]  # [context − 1, 1, A]
+            before = th.cat((before.new_zeros(1, 1, self.actor.size), before))
+            is_first = th.zeros(context, 1, dtype=th.bool, device=self.device)
+            is_first[0] = True
+            deter, z, _ = self.rssm.observe(embeds, before, is_first, self.rssm.initial(1))
+            z, rest = self.latent.compact(z), iter(acted[context - 1 :, None])
+            dream = self.rssm.imagine(deter[-1], z[-1], lambda *_: next(rest), len(actions) + 1 - context, self.actor.n_actions)
+            foretold = self.decoder(th.cat((deter[:-1], dream.deter)), th.cat((z[:-1], dream.z)))
+        return self.inputs.parts_of((vectors, images), foretold)
 
     # ------------------------------------------------------------------ acting
 

@@ -14,7 +14,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.nn import functional as F
 
-from .mdn_rnn import MDNRNN, State
+from .dream_video import Foretold
+from .mdn_rnn import MDNRNN, State, draw_noise, sample_mixture
 from .vae import IMAGE_SIZE, VAE, ConvVAE, MlpVAE, sample_gaussian
 
 __all__ = ["CnnWorldModelPolicy", "MlpWorldModelPolicy", "WorldModelPolicy"]
@@ -140,6 +141,25 @@ class WorldModelPolicy(BasePolicy):
         """Set the controller's parameters, [n_params]."""
         flat = th.as_tensor(vector, dtype=th.float32, device=self.device)
         nn.utils.vector_to_parameters(flat, self.controller.parameters())
+
+    # ---- looking ahead
+
+    @th.no_grad()
+    def open_loop(self, observations: np.ndarray, actions: np.ndarray, context: int) -> dict[str, Foretold]:
+        """Look at ``context`` observations of an episode and foretell the others at temperature 0; see ``OpenLoop``."""
+        tensor, _ = self.obs_to_tensor(observations)
+        x = self.inputs(tensor)  # type: ignore[arg-type]  # [T, …]
+        seen, state, latents = self.vae.encode(x[:context])[0], self.rnn.initial_state(1), []
+        noise = draw_noise(self.rnn, 1, th.Generator())  # weighs nothing
+        for t, action in enumerate([*self.from_env(actions), None]):
+            z = seen[t, None] if t < context else sample_mixture(self.rnn.mixture(state[0]), 0.0, noise)  # [1, Z]
+            latents.append(z)
+            if action is not None:
+                state = self.rnn.advance(z, action[None], state)
+        shape = x.shape[1:] if x.dim() == 4 else self.observation_space.shape or ()
+        shape = shape if len(shape) == 3 else x.shape[1:]
+        decoded = self.vae.decode(th.cat(latents))  # [T, …]
+        return {"": Foretold(*(part.reshape(-1, *shape).cpu().numpy() for part in (x, decoded)))}
 
     # ---- acting
 

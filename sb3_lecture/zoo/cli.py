@@ -367,7 +367,7 @@ def plot_parser() -> Parser:
 
 
 def plot(argv: Sequence[str]) -> int:
-    """Draw pictures of runs; ``plot estimators`` draws the gradient estimators."""
+    """Draw pictures of runs; ``plot estimators``, ``plot compare`` and ``plot dream`` draw others."""
     if argv and argv[0] in PICTURES:
         return PICTURES[argv[0]](argv[1:])
     parser = plot_parser()
@@ -436,6 +436,31 @@ def plot_comparison(argv: Sequence[str]) -> int:
     return 0
 
 
+def plot_dream(argv: Sequence[str]) -> int:
+    """Draw what a run's world model foretells."""
+    parser = Parser(
+        prog=f"{_command('plot')} dream",
+        description="Play episodes and let the run's world model foretell them after their first observations: truth | model | "
+        "error as a video, or curves where the observations are numbers.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run's folder")
+    parser.add_argument("-o", "--output", metavar="FILE", help=".gif or .mp4, .png for numbers; default: dream.gif in the run")
+    parser.add_argument("--context", type=int, default=5, help="observations that the model sees, default 5")
+    parser.add_argument("--length", type=int, default=64, help="longest episode, in observations, default 64")
+    parser.add_argument("--n-episodes", type=int, default=3, help="episodes in the video, default 3")
+    parser.add_argument("--seed", type=int, default=0, help="random seed, default 0")
+    args = parser.parse_args(argv)
+    for name, least in (("context", 1), ("length", 2), ("n_episodes", 1)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: at least {least} is needed")
+    _import_worlds()
+    from sb3_lecture.zoo.dreams import dream
+
+    for path in dream(args.run, args.output, args.context, args.length, args.n_episodes, args.seed):
+        print(f"Picture: {path}")
+    return 0
+
+
 def gtp(argv: Sequence[str]) -> int:
     """Run the Go engine."""
     from sb3_lecture.zoo.gtp import gtp as run
@@ -469,7 +494,9 @@ def _command(name: str) -> str:
 
 
 #: pictures that ``plot`` draws of something else than runs
-PICTURES: dict[str, Callable[[Sequence[str]], int]] = {"compare": plot_comparison, "estimators": plot_estimators}
+PICTURES: dict[str, Callable[[Sequence[str]], int]] = {
+    "compare": plot_comparison, "dream": plot_dream, "estimators": plot_estimators,
+}  # fmt: skip
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train, "enjoy": enjoy, "plot": plot, "tune": tune, "tune-server": tune_server, "gtp": gtp,
 }  # fmt: skip
