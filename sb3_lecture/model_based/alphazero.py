@@ -247,7 +247,7 @@ class BoardCnnPolicy(AlphaZeroPolicy):
             if isinstance(part, nn.Sequential):
                 for i, (layer, following) in enumerate(pairwise(part)):
                     if isinstance(following, nn.BatchNorm2d):
-                        part[i], part[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+                        part[i], part[i + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()  # type: ignore[type-var]
         return copy.to(memory_format=th.channels_last).evaluate  # type: ignore[call-overload]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -135,7 +135,9 @@ class DreamerPolicy(BasePolicy):
             scaled = self.scale_action(actions).reshape(len(actions), -1)
             acted = th.as_tensor(scaled, dtype=th.float32, device=self.device)  # [T − 1, A]
         seen, _ = self.obs_to_tensor(observations)  # [T, …]
-        vectors, images = self.inputs({k: part[:, None] for k, part in seen.items()} if isinstance(seen, dict) else seen[:, None])
+        vectors, images = self.inputs(
+            {k: part[:, None] for k, part in seen.items()} if isinstance(seen, dict) else seen[:, None]
+        )
         with th.no_grad():
             embeds = self.encoder(*(None if part is None else part[:context] for part in (vectors, images)))
             before = self.actor.vectors(acted)[: context - 1, None]  # [context − 1, 1, A]
@@ -144,7 +146,9 @@ class DreamerPolicy(BasePolicy):
             is_first[0] = True
             deter, z, _ = self.rssm.observe(embeds, before, is_first, self.rssm.initial(1))
             z, rest = self.latent.compact(z), iter(acted[context - 1 :, None])
-            dream = self.rssm.imagine(deter[-1], z[-1], lambda *_: next(rest), len(actions) + 1 - context, self.actor.n_actions)
+            dream = self.rssm.imagine(
+                deter[-1], z[-1], lambda *_: next(rest), len(actions) + 1 - context, self.actor.n_actions
+            )
             foretold = self.decoder(th.cat((deter[:-1], dream.deter)), th.cat((z[:-1], dream.z)))
         return self.inputs.parts_of((vectors, images), foretold)
 

@@ -444,7 +444,7 @@ def plot_dream(argv: Sequence[str]) -> int:
         "error as a video, or curves where the observations are numbers.",
     )
     parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("-o", "--output", metavar="FILE", help=".gif or .mp4, .png for numbers; default: dream.gif in the run")
+    parser.add_argument("-o", "--output", metavar="FILE", help=".gif or .mp4, .png of numbers; default dream.*")
     parser.add_argument("--context", type=int, default=5, help="observations that the model sees, default 5")
     parser.add_argument("--length", type=int, default=64, help="longest episode, in observations, default 64")
     parser.add_argument("--n-episodes", type=int, default=3, help="episodes in the video, default 3")

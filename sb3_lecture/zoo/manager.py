@@ -8,6 +8,7 @@ Overrides and why:
 - ``create_envs`` steps our worlds by one compiled vector env where several are asked for.
 - ``create_callbacks`` evaluates MaskablePPO with its masks; ``setup_experiment`` adds the exact evaluation, and plays
   matches in place of evaluation episodes where two players alternate.
+- with tensorboard a world model shows what it foretells;
 - ``learn`` remembers Ctrl-C, which rl_zoo3 swallows; ``save_trained_model`` writes beside and renames.
 """
 
@@ -33,6 +34,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, sy
 
 from sb3_lecture.common.render_callback import TerminalRenderCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.model_based.dream_video import DreamCallback
 from sb3_lecture.zoo import configs, registry
 from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.grading import board_callback, exact_callback, is_self_play
@@ -43,6 +45,8 @@ N_EVALUATIONS = 20
 MAX_EVAL_FREQ = 25_000
 #: exact evaluations in a run, where the env's law is known
 N_EXACT_EVALUATIONS = 50
+#: pictures of what a world model foretells, in a run with tensorboard
+N_DREAMS = 10
 
 
 class LectureExperimentManager(ExperimentManager):
@@ -107,6 +111,8 @@ class LectureExperimentManager(ExperimentManager):
             raise UserError(f"{self.algo} needs an env with action_masks(), {self.env_name.gym_id} has none; use ppo")
         if (speed := getattr(self.args, "render_training", None)) is not None:
             self.callbacks.append(TerminalRenderCallback(speed=speed))
+        if self.tensorboard_log and hasattr(model.policy, "open_loop"):  # a world model shows what it foretells
+            self.callbacks.append(DreamCallback(max(1, self.n_timesteps // N_DREAMS)))
         if env is not None:
             self.callbacks += exact_callback(model, env, self.save_path, max(1, self.n_timesteps // N_EXACT_EVALUATIONS))
             if is_self_play(env) and self.eval_freq > 0:  # EvalCallback would count the wins of both sides

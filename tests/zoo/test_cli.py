@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sb3_lecture.zoo import cli
 from sb3_lecture.zoo.runs import find_run, read_episodes
@@ -233,6 +234,28 @@ def test_plot_averages_the_runs_of_a_folder(cartpole, tmp_path, capsys):
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["plot", str(cartpole / "dqn" / "CartPole-v1_1"), str(cartpole / "dqn" / "CartPole-v1_2")]) == 0
     assert (cartpole / "dqn" / "learning_curve.png").is_file()
+
+
+def test_plot_dream_writes_a_video_of_pictures_and_curves_of_numbers(cartpole, tmp_path, capsys):
+    tiny = ["--hyperparams", "learning_starts:100", "policy_kwargs:dict(size='debug',deter=16)"]
+    for env, kwargs in (("Lecture/Catch-v0", ["--env-kwargs", "rows:4", "columns:4"]), ("CartPole-v1", [])):
+        assert train(tmp_path, "--algo", "dreamer_v3", "--env", env, "-n", "40", "--eval-freq", "-1", *kwargs, *tiny) == 0
+    catch, pole = (find_run(tmp_path, "dreamer_v3", env).path for env in ("Lecture/Catch-v0", "CartPole-v1"))
+    assert cli.main(["plot", "dream", str(catch), "--context", "2", "--n-episodes", "2"]) == 0
+    assert f"Picture: {catch / 'dream.gif'}" in capsys.readouterr().out
+    with Image.open(catch / "dream.gif") as video:
+        # two episodes of four observations, the last one held for half a second more; GIFs join frames that are alike
+        assert video.size == (388, 130) and 8 <= getattr(video, "n_frames", 1) <= 14
+    assert cli.main(["plot", "dream", str(pole)]) == 0
+    assert (pole / "dream.png").read_bytes()[:4] == b"\x89PNG"
+    for arguments, message in (
+        ([str(catch), "-o", "a.png"], "--output a.png: what the run foretells is pictures: .mp4 or .gif"),
+        ([str(pole), "-o", "a.gif"], "is numbers: .png, .svg or .pdf"),
+        ([str(pole), "--context", "0"], "--context 0: at least 1 is needed"),
+        ([str(cartpole / "dqn" / "CartPole-v1_1")], "dqn learns no world model that could be drawn"),
+    ):
+        assert cli.main(["plot", "dream", *arguments]) == 2
+        assert message in capsys.readouterr().err
 
 
 # --- what the user can put right -------------------------------------------------------------------------------------
