@@ -440,7 +440,7 @@ def plot_dream(argv: Sequence[str]) -> int:
     """Draw what a run's world model foretells."""
     parser = Parser(
         prog=f"{_command('plot')} dream",
-        description="Play episodes and let the run's world model foretell them after their first observations: truth | model | "
+        description="Play episodes and let the run's model foretell them after a few observations: truth | model | "
         "error as a video, or curves where the observations are numbers.",
     )
     parser.add_argument("run", metavar="RUN", help="the run's folder")
