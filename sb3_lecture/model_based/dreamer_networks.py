@@ -1,8 +1,8 @@
 """The networks of DreamerV3: encoder, decoder, heads, actor, and their sizes.
 
 Every head reads the model state s = (h, z). Observations are made of two parts, either of which may be missing: *vectors*
-[…, V], squashed by symlog, and *images* […, C, H, W]. Equation numbers: Hafner et al. 2023, version 2,
-https://arxiv.org/abs/2301.04104.
+[…, V], of numbers squashed by symlog, of bits and of one-hot choices, and *images* […, C, H, W]. Equation numbers: Hafner et
+al. 2023, version 2, https://arxiv.org/abs/2301.04104.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -128,12 +128,14 @@ class Inputs:
         shapes = {tuple(self.parts[key].shape[1:]) for key in self.images}  # type: ignore[index]
         if len(shapes) > 1:
             raise ValueError(f"images of different sizes {sorted(shapes)}: resize them with gymnasium's ResizeObservation")
-        self.vector_size = sum(_vector_size(part) for key, part in self.parts.items() if key not in self.images)
+        #: size and kind of each group of numbers in a vector: one choice, several bits or several numbers
+        self.groups = [group for key, part in self.parts.items() if key not in self.images for group in _groups(part)]
+        self.vector_size = sum(size for size, _ in self.groups)
         channels = sum(self.parts[key].shape[0] for key in self.images)  # type: ignore[index,misc]
         self.image_shape = (channels, *shapes.pop()) if shapes else None
 
     def __call__(self, observations: Any) -> tuple[th.Tensor | None, th.Tensor | None]:
-        """Return vectors after symlog […, V], images in [−½, ½] […, C, H, W], or None where there are none.
+        """Return vectors […, V], numbers after symlog, and images in [−½, ½] […, C, H, W], or None where there are none.
 
         :param observations: tensor […, *shape], or a dict of them
         """
@@ -142,8 +144,30 @@ class Inputs:
         images = [given[key].float() / 255.0 - 0.5 for key in self.images]
         return (th.cat(vectors, dim=-1) if vectors else None), (th.cat(images, dim=-3) if images else None)
 
+    def loss(self, outputs: th.Tensor, vectors: th.Tensor) -> th.Tensor:
+        """Return −ln p […] of vectors […, V], up to a constant, summed over their groups.
+
+        :param outputs: of the decoder […, V]: logits of choices and bits, means of numbers
+        """
+        outputs, loss = outputs.float(), th.zeros(vectors.shape[:-1], device=vectors.device)
+        sizes = [size for size, _ in self.groups]
+        for (_, kind), out, x in zip(self.groups, outputs.split(sizes, -1), vectors.split(sizes, -1), strict=True):
+            if kind == "choice":
+                loss = loss - (x * out.log_softmax(dim=-1)).sum(dim=-1)
+            elif kind == "bits":
+                loss = loss + F.binary_cross_entropy_with_logits(out, x, reduction="none").sum(dim=-1)
+            else:
+                loss = loss + (out - x).square().sum(dim=-1)  # (eq. 8)
+        return loss
+
+    def mean(self, outputs: th.Tensor) -> th.Tensor:
+        """Return the expected vectors […, V] of the decoder's outputs […, V]."""
+        parts = outputs.split([size for size, _ in self.groups], dim=-1)
+        how = {"choice": lambda x: x.softmax(dim=-1), "bits": th.sigmoid, "numbers": lambda x: x}
+        return th.cat([how[kind](part) for part, (_, kind) in zip(parts, self.groups, strict=True)], dim=-1)
+
     def parts_of(self, *pairs: tuple[th.Tensor | None, th.Tensor | None]) -> dict[str, Foretold]:
-        """Undo ``__call__`` for what came and what was decoded, vectors [T, 1, V] and images [T, 1, C, H, W]."""
+        """Undo ``__call__`` for what came and what is expected, vectors [T, 1, V] and images [T, 1, C, H, W]."""
         found: dict[str, list[np.ndarray]] = {key: [] for key in self.parts}
         for vectors, images in pairs:
             numbers = channels = 0
@@ -155,11 +179,11 @@ class Inputs:
                     channels += n
                 else:
                     assert vectors is not None
-                    n = _vector_size(space)
+                    groups = _groups(space)
+                    n = sum(size for size, _ in groups)
                     part = vectors[:, 0, numbers : numbers + n]  # [T, V]
-                    if not isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-                        part = symexp(part)
-                        part = part.reshape(-1, *space.shape) if len(space.shape) == 3 else part  # type: ignore[arg-type,misc]
+                    part = symexp(part) if groups[0][1] == "numbers" else part
+                    part = part.reshape(-1, *space.shape) if len(space.shape or ()) == 3 else part  # type: ignore[misc]
                     numbers += n
                 found[key].append(part.cpu().numpy())
         return {key: Foretold(*both) for key, both in found.items()}
@@ -172,23 +196,25 @@ def _is_image(space: spaces.Space, pixels: str) -> bool:
     return is_image_space(space, check_channels=False) and not (pixels == "auto" and small)
 
 
-def _vector_size(space: spaces.Space) -> int:
+def _groups(space: spaces.Space) -> list[tuple[int, Literal["choice", "bits", "numbers"]]]:
+    """Size and kind of what a part of an observation says: one or more choices, bits or numbers."""
     if isinstance(space, spaces.Discrete):
-        return int(space.n)
+        return [(int(space.n), "choice")]
     if isinstance(space, spaces.MultiDiscrete):
-        return int(space.nvec.sum())
-    return int(np.prod(space.shape))  # type: ignore[arg-type]
+        return [(int(n), "choice") for n in space.nvec.flat]
+    return [(int(np.prod(space.shape)), "bits" if isinstance(space, spaces.MultiBinary) else "numbers")]  # type: ignore[arg-type]
 
 
 def _vector(part: th.Tensor, space: spaces.Space) -> th.Tensor:
-    """Numbers of one part of an observation: one-hot, or symlog of it […, n] (eq. 9)."""
+    """Vector […, n] of one part of an observation: one-hot choices, bits, or symlog of numbers (eq. 9)."""
     if isinstance(space, spaces.Discrete):
         return F.one_hot(part.long() - int(space.start), int(space.n)).float()
     if isinstance(space, spaces.MultiDiscrete):
         columns = part.long().unbind(dim=-1)
         return th.cat([F.one_hot(c, int(n)).float() for c, n in zip(columns, space.nvec, strict=True)], dim=-1)
     n_axes = len(space.shape)  # type: ignore[arg-type]
-    return symlog(part.float().flatten(part.dim() - n_axes) if n_axes else part.float()[..., None])
+    numbers = part.float().flatten(part.dim() - n_axes) if n_axes else part.float()[..., None]
+    return numbers if isinstance(space, spaces.MultiBinary) else symlog(numbers)
 
 
 class ChannelNormAct(NormAct):
@@ -260,6 +286,7 @@ class Decoder(nn.Module):
 
     def __init__(self, inputs: Inputs, latent: Latent, sizes: Sizes) -> None:
         super().__init__()
+        self.inputs = inputs
         self.has_vectors, self.has_images = inputs.vector_size > 0, inputs.image_shape is not None
         if self.has_vectors:
             self.mlp = Head(inputs.vector_size, latent, sizes, sizes.layers)
@@ -280,7 +307,7 @@ class Decoder(nn.Module):
         self.apply(initialise)
 
     def forward(self, deter: th.Tensor, z: th.Tensor) -> tuple[th.Tensor | None, th.Tensor | None]:
-        """Return vectors after symlog […, V] and images in [−½, ½] […, C, H, W], or None, of h […, D] and z."""
+        """Return what vectors follow from […, V] (see ``Inputs.mean``) and images in [−½, ½] […, C, H, W], or None."""
         vectors = self.mlp(deter, z) if self.has_vectors else None
         images = None
         if self.has_images:
@@ -290,11 +317,11 @@ class Decoder(nn.Module):
         return vectors, images
 
     def loss(self, deter: th.Tensor, z: th.Tensor, vectors: th.Tensor | None, images: th.Tensor | None) -> th.Tensor:
-        """Return the squared error […] of both parts, summed over numbers and pixels (eq. 8)."""
+        """Return −ln p(x | h, z) […] of both parts, up to a constant (eq. 8); images have a squared error."""
         seen_vectors, seen_images = self(deter, z)
         loss = th.zeros(deter.shape[:-1], device=deter.device)
         if vectors is not None:
-            loss = loss + (seen_vectors.float() - vectors).square().sum(dim=-1)
+            loss = loss + self.inputs.loss(seen_vectors, vectors)
         if images is not None:
             loss = loss + (seen_images.float() - images).square().sum(dim=(-3, -2, -1))
         return loss

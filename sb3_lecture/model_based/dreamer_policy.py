@@ -149,8 +149,9 @@ class DreamerPolicy(BasePolicy):
             dream = self.rssm.imagine(
                 deter[-1], z[-1], lambda *_: next(rest), len(actions) + 1 - context, self.actor.n_actions
             )
-            foretold = self.decoder(th.cat((deter[:-1], dream.deter)), th.cat((z[:-1], dream.z)))
-        return self.inputs.parts_of((vectors, images), foretold)
+            outputs, pictures = self.decoder(th.cat((deter[:-1], dream.deter)), th.cat((z[:-1], dream.z)))
+        expected = None if outputs is None else self.inputs.mean(outputs)
+        return self.inputs.parts_of((vectors, images), (expected, pictures))
 
     # ------------------------------------------------------------------ acting
 

@@ -17,8 +17,7 @@ diverse control tasks through world models", Nature 2025); equation numbers are 
 
 Deviations and choices (where text and code of the authors differ, this follows their code, github.com/danijar/dreamerv3):
 
-- squared errors are not halved; γ is part of what the continue head predicts; discrete observations are decoded as one-hot
-  vectors under a squared error;
+- squared errors are not halved; γ is part of what the continue head predicts;
 - sequences are drawn uniformly, without the online queue that shows each new step at least once;
 - the decoder's first map is one matrix of (h, z), without blocks; normal weights are cut at two standard deviations;
 - before ``learning_starts`` actions are random;

@@ -11,6 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch.distributions import Bernoulli, Categorical
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import DreamerV3
@@ -365,6 +366,27 @@ def test_vectors_are_symlog_and_one_hot_and_images_are_centred():
     assert pixels(th.full((2, 3, 16, 16), 255, dtype=th.uint8))[1].unique().tolist() == [0.5]
 
 
+def test_bits_and_choices_are_decoded_as_torchs_distributions():
+    parts = {
+        "a": spaces.MultiBinary((2, 2)), "b": spaces.Discrete(3, start=-1), "c": spaces.MultiDiscrete([2, 5]),
+        "d": spaces.Box(-9.0, 9.0, (2,)),
+    }  # fmt: skip
+    inputs, space = Inputs(spaces.Dict(parts), "auto"), spaces.Dict(parts, seed=0)
+    drawn = [space.sample() for _ in range(6)]
+    observations = {key: th.as_tensor(np.stack([one[key] for one in drawn])) for key in parts}
+    vectors, _ = inputs(observations)
+    assert set(vectors[:, :4].unique().tolist()) == {0.0, 1.0}
+    outputs = th.randn(6, 4 + 3 + 7 + 2)
+    bits, numbers = Bernoulli(logits=outputs[:, :4]), outputs[:, 14:]
+    choices = [Categorical(logits=outputs[:, i:j]) for i, j in ((4, 7), (7, 9), (9, 14))]
+    taken = [observations["b"] + 1, *observations["c"].unbind(dim=1)]
+    log_prob = bits.log_prob(observations["a"].flatten(1).float()).sum(dim=1)
+    log_prob += sum(choice.log_prob(x) for choice, x in zip(choices, taken, strict=True))
+    squared = (numbers - symlog(observations["d"])).square().sum(dim=1)
+    th.testing.assert_close(inputs.loss(outputs, vectors), squared - log_prob)
+    th.testing.assert_close(inputs.mean(outputs), th.cat([bits.mean, *(choice.probs for choice in choices), numbers], dim=1))
+
+
 # --- the rest of SB3's contract --------------------------------------------------------------------------------------
 
 
@@ -427,17 +449,17 @@ def test_what_cannot_work_is_named_with_its_remedy(settings, words):
 
 
 def test_the_world_is_learned_and_catch_is_played_better_than_by_chance():
-    """Three columns, where chance gets −1/3 and the best play 1; measured: 2.9 for the loss and 1.0 after 250 updates."""
+    """Three columns, where chance gets −1/3 and the best play 1; measured: 2.4 to 3.1 for the loss and 1.0 on three seeds."""
     env = make_vec_env("Lecture/Catch-v0", env_kwargs={"obs": "channels", "rows": 3, "columns": 3})
     model = DreamerV3(
         "MlpPolicy", env, learning_rate=2e-3, learning_starts=200, batch_length=4, horizon=3, replay_ratio=20, gamma=0.95,
-        ent_coef=0.02, decoder_coef=10, buffer_size=10_000, seed=0, device="cpu",
+        ent_coef=0.02, decoder_coef=5, buffer_size=10_000, seed=0, device="cpu",
         policy_kwargs={"size": "debug", "blocks": 1, "optimizer_kwargs": {"warmup": 20}},
     )  # fmt: skip
     model.learn(1_100)
     values = model.logger.name_to_value
     assert values["train/world_loss"] < 5.0
-    assert values["train/decoder_loss"] < 0.2  # a paddle or ball in the wrong place costs 0.96
+    assert values["train/decoder_loss"] < 0.1  # nats; 18 bits of which nothing is known have 12.5
     mean, _ = evaluate_policy(model, env, 60, deterministic=True)
     assert mean > 0.2
 
