@@ -73,13 +73,14 @@ class CompiledStep:
         :param deterministic: take the posterior's mode
         """
         n = len(vectors)
-        deter, z, actions = (part.contiguous().numpy() for part in memory)
+        x, deter, z, actions = (part.contiguous().numpy() for part in (vectors, *memory))
+        first = is_first.numpy()
         u = th.rand(n, self.latent.n).numpy() if not deterministic else np.empty((n, 0), np.float32)
         new_deter, new_z = np.empty_like(deter), np.empty_like(z)
         outputs = np.empty((n, len(self.last[1])), np.float32)
         for i in range(n):
             _step(
-                vectors[i].contiguous().numpy(), deter[i], z[i], actions[i], bool(is_first[i]), u[i], self.latent.classes,
+                x[i], deter[i], z[i], actions[i], first[i], u[i], self.latent.classes,
                 self.latent.unimix, self.rms, self.encoder, self.n_encoder, self.inputs, self.mix, self.blocks, self.post,
                 self.first, self.rest, self.n_rest, self.last, new_deter[i], new_z[i], outputs[i],
             )  # fmt: skip

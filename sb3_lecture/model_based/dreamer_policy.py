@@ -174,16 +174,20 @@ class DreamerPolicy(BasePolicy):
         """
         with th.no_grad():
             vectors, images = self.inputs(observations)
-            if vectors is not None and len(vectors) <= FEW and CompiledStep.serves(self):
-                if self._compiled is None or not self._compiled.follows(self):
-                    self._compiled = CompiledStep(self)
-                deter, z, outputs = self._compiled(vectors, memory, is_first, deterministic)
+            if vectors is not None and len(vectors) <= FEW and (compiled := self._compiled_step()) is not None:
+                deter, z, outputs = compiled(vectors, memory, is_first, deterministic)
             else:
                 embeds = self.encoder(vectors, images)
                 deter, z = self.rssm.observe_step(embeds, memory.actions, is_first, memory[:2], deterministic)
                 outputs = self.actor(deter, z)
             actions = self.actor.choose(outputs, deterministic)
             return actions, Memory(deter, z, self.actor.vectors(actions))
+
+    def _compiled_step(self) -> CompiledStep | None:
+        """Return the compiled step of the present weights, None where none serves."""
+        if self._compiled is None or not self._compiled.follows(self):
+            self._compiled = CompiledStep(self) if CompiledStep.serves(self) else None
+        return self._compiled
 
     def set_training_mode(self, mode: bool) -> None:
         """Do nothing: no layer here has a mode, and SB3 asks at every step."""
