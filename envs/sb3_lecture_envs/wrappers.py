@@ -1,4 +1,4 @@
-"""Wrappers that turn other envs into worlds for tables."""
+"""Wrappers that turn other envs into worlds for tables, or for learners of pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.wrappers import AddRenderObservation, ResizeObservation
 
 
 class DiscretizeObservation(gym.ObservationWrapper[Any, Any, Any]):
@@ -50,6 +51,27 @@ class DiscretizeObservation(gym.ObservationWrapper[Any, Any, Any]):
         return np.array(
             [edges.searchsorted(x, side="right") for edges, x in zip(self.edges, observation, strict=True)], dtype=np.int64
         )
+
+
+class PictureObservation(gym.Wrapper[Any, Any, Any, Any]):
+    """Show the rendered picture, resized to a square, instead of the observation: uint8 [size, size, 3].
+
+    Gymnasium's AddRenderObservation and ResizeObservation in one, with a name that a config can give. Resizing needs OpenCV.
+
+    ``PictureObservation(gym.make("CartPole-v1", render_mode="rgb_array"))``
+
+    :param env: an env with ``render_mode="rgb_array"``
+    :param size: pixels a side (default 64)
+    :raises ValueError: for another render mode, or a size below 1
+    """
+
+    def __init__(self, env: gym.Env, size: int = 64) -> None:
+        if env.render_mode != "rgb_array" or size < 1:
+            raise ValueError(
+                f"PictureObservation needs render_mode='rgb_array', got {env.render_mode!r}, and size={size} of at least 1: "
+                "gym.make(id, render_mode='rgb_array')"
+            )
+        super().__init__(ResizeObservation(AddRenderObservation(env), (size, size)))
 
 
 def _even_edges(

@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ from sb3_lecture.common.callbacks import exact_evaluation
 from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value, value_iteration
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture_envs import catch
+from sb3_lecture_envs.wrappers import PictureObservation
 
 CATCH, BREAKOUT = "Lecture/Catch-v0", "Lecture/MiniBreakout-v0"
 SPACES = {"channels": gym.spaces.MultiBinary([2, 10, 10]), "rgb": gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)}
@@ -388,3 +390,33 @@ def test_bad_input_of_mini_breakout_is_named():
     ):
         with pytest.raises(ValueError, match=words):
             env.reset(options={"board": text})
+
+
+class Halves(gym.Env):
+    """A window of 100 × 200 pixels, dark on the left, bright on the right."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 1}
+    observation_space, action_space, render_mode = gym.spaces.Discrete(2), gym.spaces.Discrete(2), "rgb_array"
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+    def step(self, action):
+        return 1, 0.0, False, False, {}
+
+    def render(self):
+        return np.where(np.arange(200)[:, None] < 100, 10, 250).astype(np.uint8) * np.ones((100, 1, 3), np.uint8)
+
+
+def test_a_window_is_shown_as_a_small_square():
+    env = PictureObservation(Halves(), size=8)
+    shown, _ = env.reset()
+    assert env.observation_space == gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(shown[:, :4], 10)
+    np.testing.assert_array_equal(shown[:, 4:], 250)
+    np.testing.assert_array_equal(env.step(0)[0], shown)
+
+
+def test_a_picture_needs_a_renderer():
+    with pytest.raises(ValueError, match=r"render_mode='rgb_array', got None"):
+        PictureObservation(gym.make("CartPole-v1"))
