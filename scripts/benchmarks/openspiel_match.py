@@ -49,9 +49,9 @@ def config(name, path, sims, kind, width, depth):
     game = pyspiel.load_game(name)
     return az.Config(
         game=name, path=path, learning_rate=1e-3, weight_decay=1e-4, decouple_weight_decay=False, train_batch_size=128,
-        replay_buffer_size=2**13, replay_buffer_reuse=4, max_steps=0, checkpoint_freq=10**9, actors=1, evaluators=0,
+        replay_buffer_size=2**12, replay_buffer_reuse=8, max_steps=0, checkpoint_freq=10**9, actors=1, evaluators=0,
         uct_c=1.41, max_simulations=int(sims), policy_alpha=1.0, policy_epsilon=0.25, temperature=1.0, temperature_drop=2,
-        evaluation_window=50, eval_levels=1, nn_model=kind, nn_width=int(width), nn_depth=int(depth),
+        evaluation_window=50, eval_levels=2, nn_model=kind, nn_width=int(width), nn_depth=int(depth),
         observation_shape=game.observation_tensor_shape(), output_size=game.num_distinct_actions(), verbose=False, quiet=True,
         nn_api_version="linen",
     )
@@ -110,11 +110,15 @@ def main() -> None:
             model.learn(10**9, callback=StopAfter(60.0 * args.minutes))
             os.killpg(learner.pid, signal.SIGKILL)
             learner.wait()
-        steps = [line for line in Path(folder, "log").read_text().splitlines() if "States seen" in line]
-        last = steps[-1].split("]")[-1].strip() if steps else Path(folder, "log").read_text()[-2000:]
-        print(
-            f"{args.game}: ours {model.num_timesteps} moves, {model._n_updates} gradient steps; OpenSpiel's {last}", flush=True
-        )
+        log_lines = Path(folder, "log").read_text().splitlines()
+        steps = [line for line in log_lines if "States seen" in line]
+        if not steps:
+            sys.exit(
+                f"OpenSpiel took no learning step in {args.minutes} minutes; its log ends with\n" + "\n".join(log_lines[-5:])
+            )
+        last = steps[-1].split("]")[-1].strip()
+        ours = f"{model.num_timesteps} moves, {model._n_updates} gradient steps"
+        print(f"{args.game}: ours {ours}; OpenSpiel's {len(steps)} learning steps. {last}", flush=True)
         command[2] = "play"
         peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert peer.stdin and peer.stdout
