@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sb3_lecture.zoo.errors import UserError
-from sb3_lecture.zoo.runs import Run, read_board, read_episodes, read_evaluations, read_exact
+from sb3_lecture.zoo.runs import Run, is_self_play_run, read_board, read_episodes, read_evaluations, read_exact
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,7 +172,8 @@ def _draw_returns(
             colour = COLOURS[1] if alone and curves else group.colour
             _line(ax, tested, colour, "evaluation episodes" if alone else f"{group.label}, evaluated", marker="o")
     ax.set_xlabel("Environment steps")
-    ax.set_ylabel("Return of an episode")
+    alternate = all(is_self_play_run(run) for group in groups for run in group.runs)
+    ax.set_ylabel("Result of the first player" if alternate else "Return of an episode")
     noun = "Return" if any(len(x) for x, _ in episodes.values()) else "Return in evaluation"
     noun += "; thin: single runs" if any(1 < len(group.runs) <= FEW_RUNS for group in groups) else ""
     ax.set_title(noun + ("; band: 95 % t-interval of the mean" if several else ""), fontsize="medium")

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import yaml
+from gymnasium.envs.registration import load_env_creator
 from huggingface_sb3 import EnvironmentName
 
 from sb3_lecture.zoo.errors import UserError, nearest
@@ -123,10 +125,24 @@ def find_run(folder: str | Path, algo: str, env_id: str | None = None, number: i
     raise UserError(f"{Path(folder) / algo} holds no run with the number {number}; numbers: {known}")
 
 
+def is_self_play_run(run: Run) -> bool:
+    """Whether the run's env is a board game that it played against itself."""
+    try:
+        entry_point = gym.spec(run.env_id).entry_point
+        creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    except (gym.error.Error, ImportError, AttributeError):  # an env that is not installed here
+        return False
+    from sb3_lecture_envs.board.env import BoardEnv
+
+    alone = (run.options().get("env_kwargs") or {}).get("opponent") is None
+    return alone and isinstance(creator, type) and issubclass(creator, BoardEnv)
+
+
 def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Read the training episodes from Monitor's files.
 
-    :return: the agent's steps when each episode ended, int [n]; its return, float [n]
+    :return: the agent's steps when each episode ended, int [n]; its return, float [n]: that of the first player where two
+        alternate (Monitor has that of the last mover, who alone gets a reward)
     """
     rows: list[tuple[float, float, int]] = []  # (seconds, return, length)
     for path in sorted(run.path.glob("*monitor.csv")):
@@ -140,7 +156,10 @@ def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
                     continue
     rows.sort(key=lambda row: row[0])
     steps = np.cumsum([row[2] for row in rows], dtype=np.int64) // _frame_skip(run)
-    return steps, np.array([row[1] for row in rows], dtype=np.float64)
+    returns = np.array([row[1] for row in rows], dtype=np.float64)
+    if rows and is_self_play_run(run):
+        returns = np.where([row[2] % 2 == 1 for row in rows], returns, -returns)
+    return steps, returns
 
 
 def _frame_skip(run: Run) -> int:

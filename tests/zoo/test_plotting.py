@@ -74,6 +74,17 @@ def test_episodes_of_several_envs_are_put_in_the_order_of_time(tmp_path):
     np.testing.assert_array_equal(steps, [5, 9, 14])
 
 
+def test_episodes_of_self_play_are_the_first_players(tmp_path):
+    """Monitor has the last mover's results: the first player's after an odd number of moves."""
+    episodes = [(1, 5, 0.1), (1, 6, 0.2), (0, 9, 0.3), (-1, 3, 0.4)]
+    run = make_run(tmp_path, 1, episodes, algo="alphazero", env="Lecture/TicTacToe-v0")
+    np.testing.assert_array_equal(read_episodes(run)[1], [1, -1, 0, -1])
+    figure = plotting.learning_curve([run], window=4)
+    assert figure.axes[0].get_ylabel() == "Result of the first player"
+    (run.params_path / "config.yml").write_text("env_kwargs: {opponent: random}\n")
+    np.testing.assert_array_equal(read_episodes(run)[1], [1, 1, 0, -1])
+
+
 def test_the_steps_of_an_atari_run_are_the_agents_not_the_frames(tmp_path):
     run = make_run(tmp_path, 1, [(1, 40, 0.1), (2, 80, 0.2)])
     (run.params_path / "config.yml").write_text("env_wrapper: [stable_baselines3.common.atari_wrappers.AtariWrapper]\n")
