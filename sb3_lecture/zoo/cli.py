@@ -353,7 +353,7 @@ def plot_parser() -> Parser:
     """Build the parser of ``plot``."""
     parser = Parser(
         prog=_command("plot"),
-        description="Draw learning curves of runs (several of one algorithm and env: their mean and a 95 %% band), and the "
+        description="Draw learning curves of runs (several of one algorithm and env: their mean and a 95 % band), and the "
         "value map of each grid world's run.",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder that holds runs")
@@ -402,7 +402,7 @@ def plot_comparison(argv: Sequence[str]) -> int:
 
     parser = Parser(
         prog=f"{_command('plot')} compare",
-        description="Training returns of algorithms on one world, mean and 95 %% band over seeds. All get the same values: "
+        description="Training returns of algorithms on one world, mean and 95 % band over seeds. All get the same values: "
         + ", ".join(f"{key} {value}" for key, value in BOOK.items()),
     )
     parser.add_argument("algos", nargs="+", metavar="ALGO", help="algorithms to compare")
