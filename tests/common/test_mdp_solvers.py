@@ -99,7 +99,7 @@ def test_the_random_policy_on_the_4x4_grid_has_the_books_values():
     np.testing.assert_allclose(v, GRID_4X4, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), gamma=st.sampled_from([0.0, 0.5, 0.9, 0.999]), stochastic=st.booleans())
 def test_policy_evaluation_equals_a_dense_linear_solve(seed, gamma, stochastic):
     mdp = random_mdp(seed, n_states=12)
@@ -207,7 +207,7 @@ def test_a_policy_that_bumps_into_a_wall_for_ever_has_no_singular_matrix():
 # ---- optima
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), gamma=st.sampled_from([0.3, 0.9, 0.99]), ends=st.sampled_from([0.0, 0.2]))
 def test_every_solver_finds_the_best_of_all_policies(seed, gamma, ends):
     mdp = random_mdp(seed, n_states=5, n_actions=2, ends=ends)
@@ -223,7 +223,7 @@ def test_every_solver_finds_the_best_of_all_policies(seed, gamma, ends):
         np.testing.assert_allclose(solution.q.max(axis=1), solution.v, atol=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), epsilon=st.sampled_from([0.1, 0.5]), gamma=st.sampled_from([0.9, 1.0]))
 def test_the_best_soft_policy_is_the_best_of_all_soft_policies(seed, epsilon, gamma):
     mdp = random_mdp(seed, n_states=5, n_actions=2, ends=0.3)

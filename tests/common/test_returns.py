@@ -30,7 +30,7 @@ def episode_of(dones: np.ndarray, i: int, t: int) -> tuple[int, int, bool]:
     return first, last, bool(dones[last, i])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes)
 def test_discounted_returns_are_the_literal_sums(shape):
     rewards, dones, _, last_values = random_episodes(*shape)
@@ -44,7 +44,7 @@ def test_discounted_returns_are_the_literal_sums(shape):
         assert_allclose(returns[t, i], literal, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes)
 def test_the_start_s_return_and_the_power_of_gamma_belong_to_the_step_s_own_episode(shape):
     rewards, dones, starts, last_values = random_episodes(*shape)

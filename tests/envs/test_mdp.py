@@ -35,7 +35,7 @@ laws = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(laws)
 def test_dictionary_form_survives_the_arrays(P):
     mdp = TabularMDP.from_P(P)
@@ -44,7 +44,7 @@ def test_dictionary_form_survives_the_arrays(P):
     assert again.P == P and again.start_state.tolist() == [0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(laws)
 def test_expected_reward_and_reachability_equal_the_slow_ones(P):
     mdp = TabularMDP.from_P(P)
@@ -59,7 +59,7 @@ def test_expected_reward_and_reachability_equal_the_slow_ones(P):
     assert set(np.flatnonzero(mdp.reachable)) == reached
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(laws, st.floats(0, 1, exclude_max=True))
 def test_sampling_inverts_the_cumulative_distribution(P, u):
     mdp = TabularMDP.from_P(P)

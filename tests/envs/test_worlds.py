@@ -194,7 +194,7 @@ def test_maze_is_the_lectures():
     assert env.P[11][3] == env.P[14][0] == [(1.0, 10, 1.0, True)]  # the treasure at column 2, row 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 25), st.integers(0, 2**31))
 def test_generated_mazes_join_any_two_rooms_by_one_path(size, seed):
     symbols = random_maze(size, seed)

@@ -135,7 +135,7 @@ def test_the_buffer_keeps_the_newest_moves():
 
 
 @pytest.mark.parametrize("game", [TicTacToe(), ConnectFour(), Othello(), Go(5), Nim()], ids=lambda game: type(game).__name__)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), plies=st.integers(0, 12), k=st.integers(0, 63))
 def test_symmetries_commute_with_the_rules(game, seed, plies, k):
     """Turning a position and then asking for its legal moves is asking and then turning the answer."""

@@ -87,7 +87,7 @@ def slow_targets(rewards, values, ends, end_values, t, n, discount, unroll):
     return zs, us[:unroll], known
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), n=st.integers(1, 6), unroll=st.integers(1, 4), size=st.integers(3, 12))
 def test_targets_equal_their_slow_twin(data, n, unroll, size):
     steps = data.draw(st.integers(2, 20))

@@ -162,7 +162,7 @@ def test_nim_ends_with_the_last_stone(misere):
 
 
 @each_game
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(choices=st.lists(st.integers(0, 10_000), max_size=80))
 def test_the_observation_holds_the_state(game, choices):
     states = play(game, choices)
@@ -173,7 +173,7 @@ def test_the_observation_holds_the_state(game, choices):
 
 
 @each_game
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(choices=st.lists(st.integers(0, 10_000), max_size=60))
 def test_legal_moves_are_those_that_step_accepts(game, choices):
     state = play(game, choices)[-1:]
@@ -188,7 +188,7 @@ def test_legal_moves_are_those_that_step_accepts(game, choices):
 
 
 @each_game
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_batch_is_its_rows_one_by_one(game, seed):
     rng = np.random.default_rng(seed)
