@@ -1,9 +1,9 @@
 """A match between our AlphaZero and OpenSpiel's Python AlphaZero, each after the same time on one core.
 
 ``PEERS`` holds a venv ``ospiel`` with open_spiel, jax, flax, optax, chex and orbax-checkpoint. Both learn at the same time,
-each on a core of its own (Linux), with as many simulations a move and networks of the same size; OpenSpiel's other values
-are those of its example (``open_spiel/python/examples/alpha_zero.py``). Then they play games that begin with two moves at
-random, each opening once from either side, without noise.
+each on a core of its own (Linux), with as many simulations a move and networks of the same size; OpenSpiel's memory is small
+(4096 positions, each learned eight times), for with a larger one it would take no learning step in minutes. Then they play
+games that begin with two moves at random, each opening once from either side, without noise.
 
     PEERS=… python scripts/benchmarks/openspiel_match.py tic_tac_toe --minutes 5 --n-games 200
 """
@@ -27,9 +27,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 import sb3_lecture_envs
 from sb3_lecture import AlphaZero
 from sb3_lecture_envs.board.connect_four import ConnectFour
+from sb3_lecture_envs.board.solve import TableGrader
 from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
 
 SIMULATIONS = 50
+OUTCOMES = [1, 0, -1]  # won, drawn, lost
 #: game → rules, our env, our policy, our values, OpenSpiel's network (kind, width, depth)
 GAMES: dict[str, tuple[Any, str, str, dict[str, Any], tuple[str, int, int]]] = {
     "tic_tac_toe": (TicTacToe, "Lecture/TicTacToe-v0", "MlpPolicy", {"n_games": 16, "train_freq": 8}, ("mlp", 128, 2)),
@@ -85,6 +87,15 @@ class StopAfter(BaseCallback):
         return time.monotonic() < self.end
 
 
+def random_opening(game: Any, rng: np.random.Generator) -> list[int]:
+    """Draw the first two moves of a game."""
+    state, moves = game.initial(1), list[int]()
+    for _ in range(2):
+        moves.append(int(rng.choice(np.flatnonzero(game.legal(state)[0]))))
+        state, _, _ = game.step(state, np.array(moves[-1:]))
+    return moves
+
+
 def main() -> None:
     """Learn, play, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -130,17 +141,20 @@ def main() -> None:
             sys.exit("OpenSpiel's process ended")
 
         answer("ready")
-        game, rng, record = rules(), np.random.default_rng(args.seed), np.zeros(3, np.int64)
+        game, rng = rules(), np.random.default_rng(args.seed)
+        grader = game.grader()
+        record, exact = np.zeros(3, np.int64), np.zeros(3, np.int64)  # won, drawn, lost; and what the openings are worth
+        opening: list[int] = []
         for number in range(args.n_games):
             if number % 2 == 0:
-                opening = None
+                opening = random_opening(game, rng)
             state, moves, result = game.initial(1), list[int](), None
             while result is None:
                 mask, ply = game.legal(state), len(moves)
-                if ply < 2:
-                    opening = [int(rng.choice(np.flatnonzero(mask[0])))] if opening is None else opening
-                    if len(opening) <= ply:
-                        opening.append(int(rng.choice(np.flatnonzero(mask[0]))))
+                if ply == len(opening) and isinstance(grader, TableGrader):
+                    value = int(grader.move_values(state).max())  # to the side to move
+                    exact[OUTCOMES.index(value if ply % 2 == number % 2 else -value)] += 1
+                if ply < len(opening):
                     action = opening[ply]
                 elif ply % 2 == number % 2:
                     action = int(model.predict(game.observe(state), action_masks=mask)[0][0])
@@ -152,9 +166,11 @@ def main() -> None:
                 moves.append(action)
                 if over[0]:
                     result = float(reward[0]) * (1 if ply % 2 == number % 2 else -1)
-            record[[1, 0, -1].index(int(result))] += 1
+            record[OUTCOMES.index(int(result))] += 1
         peer.kill()
-        print(f"{args.game}: {args.n_games} games, ours: {record[0]} won, {record[1]} drawn, {record[2]} lost", flush=True)
+        print(f"{args.game}: {args.n_games} games, ours: {record[0]} won, {record[1]} drawn, {record[2]} lost")
+        if exact.any():
+            print(f"with perfect play on both sides: {exact[0]} won, {exact[1]} drawn, {exact[2]} lost")
 
 
 if __name__ == "__main__":
