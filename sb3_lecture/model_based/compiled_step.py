@@ -20,7 +20,7 @@ MOST_LAYERS = 5  # of encoder and actor
 
 
 class CompiledStep:
-    """What ``policy.step`` computes up to the actor's outputs.
+    """What ``policy.step`` computes.
 
     :param policy: a DreamerPolicy on the CPU, see ``serves``
     """
@@ -46,6 +46,7 @@ class CompiledStep:
         self.first = (_view(actor.first.linear.deter_weight), _view(actor.first.linear.table), *_norm(actor.first.act))
         self.rest, self.n_rest = _padded(_perceptron(actor.rest))
         self.last = _view(actor.last.weight), _view(actor.last.bias)
+        self.actor = actor
 
     @staticmethod
     def serves(policy: Any) -> bool:
@@ -65,12 +66,12 @@ class CompiledStep:
     def __call__(
         self, vectors: th.Tensor, memory: tuple[th.Tensor, ...], is_first: th.Tensor, deterministic: bool
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
-        """Return h_t [n, D], compact z_t [n, S] and the actor's outputs [n, n_out].
+        """Return actions, int64 [n] or float32 [n, A], h_t [n, D] and compact z_t [n, S].
 
         :param vectors: x_t after symlog, float32 [n, V]
         :param memory: h_{t−1} [n, D], compact z_{t−1} [n, S] and a_{t−1} [n, A]
         :param is_first: bool [n]
-        :param deterministic: take the posterior's mode
+        :param deterministic: take modes instead of draws
         """
         n = len(vectors)
         x, deter, z, actions = (part.contiguous().numpy() for part in (vectors, *memory))
@@ -84,7 +85,13 @@ class CompiledStep:
                 self.latent.unimix, self.rms, self.encoder, self.n_encoder, self.inputs, self.mix, self.blocks, self.post,
                 self.first, self.rest, self.n_rest, self.last, new_deter[i], new_z[i], outputs[i],
             )  # fmt: skip
-        return th.from_numpy(new_deter), th.from_numpy(new_z), th.from_numpy(outputs)
+        if deterministic or self.actor.n_actions is None:
+            chosen = self.actor.choose(th.from_numpy(outputs), deterministic)
+        else:
+            drawn = np.empty(n, np.int64)
+            _sample(outputs, th.rand(n).numpy(), self.actor.unimix, drawn)
+            chosen = th.from_numpy(drawn)
+        return chosen, th.from_numpy(new_deter), th.from_numpy(new_z)
 
 
 def _key(policy: Any) -> tuple[int, int]:
@@ -231,14 +238,17 @@ def _step(
 
 @njit(cache=True)
 def _draw(logits: Array, u: Array, unimix: float, rows: Array) -> None:
-    """Write the row of each variable's class: logits [S, c], which become probabilities, u [S], rows [S]."""
-    for s in range(logits.shape[0]):
-        if len(u) == 0:
-            rows[s] = logits[s].argmax()
-            continue
-        logits[s] = np.exp(logits[s] - logits[s].max())
-        logits[s] /= logits[s].sum()
+    """Write the row of each variable's class, or of its mode without ``u``: logits [S, c], u [S], rows [S]."""
     if len(u) > 0:
-        _inverse_cdf(logits, u, unimix, rows)
+        _sample(logits, u, unimix, rows)
     for s in range(logits.shape[0]):
-        rows[s] += s * logits.shape[1]
+        rows[s] = (rows[s] if len(u) > 0 else logits[s].argmax()) + s * logits.shape[1]
+
+
+@njit(cache=True)
+def _sample(logits: Array, u: Array, unimix: float, index: Array) -> None:
+    """Draw a class for each row: logits [n, c], which become probabilities, u [n], index [n]."""
+    for i in range(logits.shape[0]):
+        logits[i] = np.exp(logits[i] - logits[i].max())
+        logits[i] /= logits[i].sum()
+    _inverse_cdf(logits, u, unimix, index)

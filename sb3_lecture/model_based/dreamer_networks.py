@@ -413,6 +413,7 @@ class Actor(Head):
         self.size = action_size(action_space)
         super().__init__(self.size if self.n_actions else 2 * self.size, latent, sizes, sizes.layers, scale=0.01)
         self.unimix = unimix
+        self.register_buffer("one_hot", th.eye(self.n_actions or 0), persistent=False)  # [A, A]
 
     def _normal(self, outputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         mean, std = outputs.float().chunk(2, dim=-1)  # […, A] each
@@ -445,7 +446,7 @@ class Actor(Head):
 
     def vectors(self, actions: th.Tensor) -> th.Tensor:
         """Return actions as inputs of the RSSM, float32 […, A]."""
-        return actions if self.n_actions is None else F.one_hot(actions, self.n_actions).float()
+        return actions if self.n_actions is None else F.embedding(actions, self.one_hot)
 
 
 def action_size(space: spaces.Space) -> int:

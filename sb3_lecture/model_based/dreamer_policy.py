@@ -175,12 +175,11 @@ class DreamerPolicy(BasePolicy):
         with th.no_grad():
             vectors, images = self.inputs(observations)
             if vectors is not None and len(vectors) <= FEW and (compiled := self._compiled_step()) is not None:
-                deter, z, outputs = compiled(vectors, memory, is_first, deterministic)
+                actions, deter, z = compiled(vectors, memory, is_first, deterministic)
             else:
                 embeds = self.encoder(vectors, images)
                 deter, z = self.rssm.observe_step(embeds, memory.actions, is_first, memory[:2], deterministic)
-                outputs = self.actor(deter, z)
-            actions = self.actor.choose(outputs, deterministic)
+                actions = self.actor.draw(deter, z, deterministic)
             return actions, Memory(deter, z, self.actor.vectors(actions))
 
     def _compiled_step(self) -> CompiledStep | None:

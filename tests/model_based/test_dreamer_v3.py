@@ -244,8 +244,9 @@ def test_predict_carries_the_latent():
 
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("parts", [{}, {"norm": "rms", "layers": 3}, {"blocks": 1}])
-def test_the_compiled_step_is_the_step_of_torch(parts, deterministic, monkeypatch):
-    env = Toy(spaces.Dict({"a": BOX, "b": spaces.Discrete(3)}), spaces.Box(-1.0, 1.0, (2,), np.float32))
+@pytest.mark.parametrize("actions", [spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(4)])
+def test_the_compiled_step_is_the_step_of_torch(actions, parts, deterministic, monkeypatch):
+    env = Toy(spaces.Dict({"a": BOX, "b": spaces.Discrete(3)}), actions)
     model = build(env, "MultiInputPolicy", policy_kwargs=parts, replay_ratio=4).learn(60)  # weights that are not new
     policy, rng = model.policy, np.random.default_rng(0)
     paths = []
