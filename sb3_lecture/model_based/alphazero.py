@@ -19,6 +19,7 @@ Deviations and choices:
 - a time limit is no end: z is bootstrapped there with the value that a search gives the last state.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
@@ -201,6 +202,7 @@ class BoardCnnPolicy(AlphaZeroPolicy):
 
     :param n_blocks: residual blocks (default 2)
     :param channels: of every 3 × 3 convolution (default 32)
+    :param head_planes: to which a 1 × 1 convolution narrows them before p and before v (default 2 and 1, as in the paper)
     :param kwargs: of AlphaZeroPolicy
     :raises ValueError: for observations that are no planes
     """
@@ -212,22 +214,23 @@ class BoardCnnPolicy(AlphaZeroPolicy):
         lr_schedule: Schedule,
         n_blocks: int = 2,
         channels: int = 32,
+        head_planes: Sequence[int] = (2, 1),
         **kwargs: Any,
     ) -> None:
-        self.n_blocks, self.channels = n_blocks, channels
+        self.n_blocks, self.channels, self.head_planes = n_blocks, channels, tuple(head_planes)
         if len(observation_space.shape or ()) != 3:
             raise ValueError(f"BoardCnnPolicy needs planes [C, H, W], not {observation_space}: use MlpPolicy or obs='grid'")
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self) -> None:
         planes, height, width = self.input_shape
-        c, cells = self.channels, height * width
+        c, cells, (p, v) = self.channels, height * width, self.head_planes
         self.stem = nn.Sequential(*_convolution(planes, c, 3), nn.ReLU())
         blocks = [nn.Sequential(*_convolution(c, c, 3), nn.ReLU(), *_convolution(c, c, 3)) for _ in range(self.n_blocks)]
         self.blocks = nn.ModuleList(blocks)
-        self.policy_head = nn.Sequential(*_convolution(c, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(2 * cells, self.n_actions))
+        self.policy_head = nn.Sequential(*_convolution(c, p, 1), nn.ReLU(), nn.Flatten(), nn.Linear(p * cells, self.n_actions))
         self.value_head = nn.Sequential(
-            *_convolution(c, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(cells, c), nn.ReLU(), nn.Linear(c, 1)
+            *_convolution(c, v, 1), nn.ReLU(), nn.Flatten(), nn.Linear(v * cells, c), nn.ReLU(), nn.Linear(c, 1)
         )
 
     def net(self, inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
@@ -251,7 +254,8 @@ class BoardCnnPolicy(AlphaZeroPolicy):
         return copy.to(memory_format=th.channels_last).evaluate  # type: ignore[call-overload]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "n_blocks": self.n_blocks, "channels": self.channels}
+        own = {"n_blocks": self.n_blocks, "channels": self.channels, "head_planes": self.head_planes}
+        return {**super()._get_constructor_parameters(), **own}
 
 
 def _convolution(n_in: int, n_out: int, size: int) -> tuple[nn.Module, nn.Module]:
@@ -280,6 +284,8 @@ class AlphaZero(OffPolicyAlgorithm):
         visited (τ → 0). None: all moves are drawn. Default 30. Gumbel draws all by its own rule
     :param bootstrap_every: moves after which a running episode is stored so far, z bootstrapped with the value that a search
         gives its newest state, for worlds with long episodes; None: at its end only (default)
+    :param q_fraction: share w of the root's searched value q in the value's target, (1 − w) z + w q: z of one game is noisy.
+        Default 0, the paper's target
     :param dirichlet_alpha: of the root's noise (default 0.5)
     :param dirichlet_fraction: its weight in the priors (default 0.25)
     :param c_init: exploration constant c1 of the search (default 1.25)
@@ -320,6 +326,7 @@ class AlphaZero(OffPolicyAlgorithm):
         gradient_steps: int = 8,
         temperature_moves: int | None = 30,
         bootstrap_every: int | None = None,
+        q_fraction: float = 0.0,
         dirichlet_alpha: float = 0.5,
         dirichlet_fraction: float = 0.25,
         c_init: float = 1.25,
@@ -338,6 +345,8 @@ class AlphaZero(OffPolicyAlgorithm):
             raise ValueError(f'selection={selection!r} is unknown: choose "puct" or "gumbel"')
         if n_games < 1 or n_simulations < 1 or buffer_size < 1:
             raise ValueError(f"{n_games=}, {n_simulations=} and {buffer_size=} must be at least 1")
+        if not 0.0 <= q_fraction <= 1.0:
+            raise ValueError(f"{q_fraction=} must be between 0 and 1")
         super().__init__(
             policy,
             many_envs(env, n_games) if isinstance(env, str) else env,  # type: ignore[arg-type]
@@ -360,7 +369,7 @@ class AlphaZero(OffPolicyAlgorithm):
             support_multi_env=True,
         )
         self.n_games, self.n_simulations, self.selection = n_games, n_simulations, selection
-        self.temperature_moves, self.bootstrap_every = temperature_moves, bootstrap_every
+        self.temperature_moves, self.bootstrap_every, self.q_fraction = temperature_moves, bootstrap_every, q_fraction
         self.dirichlet_alpha, self.dirichlet_fraction, self.c_init = dirichlet_alpha, dirichlet_fraction, c_init
         self.l2_coef, self.use_symmetries = l2_coef, use_symmetries
         self.search_kwargs = dict(search_kwargs or {})
@@ -389,10 +398,10 @@ class AlphaZero(OffPolicyAlgorithm):
         self._begin_games()
 
     def _begin_games(self) -> None:
-        """Forget the unfinished games: of each, the rows, policies and rewards that wait for their z."""
-        self._games: list[list[tuple[np.ndarray, np.ndarray, float]]] = [[] for _ in range(self.n_envs)]
+        """Forget the unfinished games: of each, the rows, policies, root values and rewards that wait for their z."""
+        self._games: list[list[tuple[np.ndarray, np.ndarray, float, float]]] = [[] for _ in range(self.n_envs)]
         self._ages = np.zeros(self.n_envs, np.int64)  # [n_envs], moves played in each
-        self._found: tuple[np.ndarray, np.ndarray] = (np.zeros(0), np.zeros(0))  # rows and π of the move at hand
+        self._found: tuple[np.ndarray, ...] = ()  # rows, π and root values of the move at hand
 
     def make_search(self, n_simulations: int | None = None, seed: int | None = None) -> MCTS:
         """Return a search with the present network, for instance for a ``SearchOpponent``.
@@ -460,7 +469,7 @@ class AlphaZero(OffPolicyAlgorithm):
         actions = result.actions  # a ~ N(s, a)^(1/τ) with τ = 1
         if self.selection == "puct" and self.temperature_moves is not None:
             actions = np.where(self._ages >= self.temperature_moves, result.visits.argmax(axis=1), actions)  # τ → 0
-        self._found = rows, result.policy
+        self._found = rows, result.policy, result.values
         return actions, actions
 
     def _store_transition(
@@ -468,8 +477,8 @@ class AlphaZero(OffPolicyAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:  # fmt: skip
         """Note the move, and of games that ended, or have gone on for ``bootstrap_every`` moves, (state, π, z)."""
-        for game, row, policy, r in zip(self._games, *self._found, reward.tolist(), strict=True):
-            game.append((row, policy, r))
+        for game, row, policy, q, r in zip(self._games, *self._found, reward.tolist(), strict=True):
+            game.append((row, policy, q, r))
         self._ages = np.where(dones, 0, self._ages + 1)
         long = np.array([len(game) == self.bootstrap_every for game in self._games])
         closed = np.flatnonzero(dones | long)
@@ -480,9 +489,10 @@ class AlphaZero(OffPolicyAlgorithm):
             last = self.world.rows(np.stack(list(ends.values())))
             last_values.update(zip(ends, self._search.search(self.world.roots(last)).values.tolist(), strict=True))
         for i, last_value in last_values.items():
-            rows, policies, rewards = (np.stack(part) for part in zip(*self._games[i], strict=True))
+            rows, policies, q, rewards = (np.stack(part) for part in zip(*self._games[i], strict=True))
             z = returns_to_go(rewards, self.world.discount, last_value)
-            self.replay_buffer.add_episode(rows, policies, z)  # type: ignore[union-attr]
+            targets = (1.0 - self.q_fraction) * z + self.q_fraction * q
+            self.replay_buffer.add_episode(rows, policies, targets)  # type: ignore[union-attr]
             if dones[i] and isinstance(self.world, BoardWorld):
                 assert self.ep_info_buffer is not None
                 ply = int(rows[-1, PLY])

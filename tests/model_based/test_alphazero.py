@@ -231,9 +231,23 @@ def test_early_moves_are_drawn_and_late_ones_are_not():
     first = np.array([game[0][0] for game in model._games])
     actions, _ = model._sample_action()
     assert len({row.tobytes() for row in first}) == 1
-    rows, policies = model._found
+    rows, policies, _ = model._found
     np.testing.assert_array_equal(actions, policies.argmax(axis=1))  # τ → 0
     assert len(np.unique(rows[:, 2:], axis=0)) > 3  # τ = 1: the first moves differed
+
+
+def test_the_values_target_mixes_the_end_of_the_game_with_the_searched_value():
+    buffers = {}
+    for w in (0.0, 0.25, 1.0):  # without learning all play the same games
+        model = small(q_fraction=w, dirichlet_fraction=0.0, learning_starts=10**6).learn(150)
+        buffers[w] = model.replay_buffer
+    n = buffers[0.0].size()
+    rows, z, mixed, q = buffers[0.0].rows[:n], *(buffers[w].values[:n] for w in (0.0, 0.25, 1.0))
+    np.testing.assert_array_equal(rows, buffers[1.0].rows[:n])
+    np.testing.assert_allclose(q, model.make_search().search(model.world.roots(rows)).values, atol=1e-5)
+    np.testing.assert_allclose(mixed, 0.75 * z + 0.25 * q, atol=1e-6)
+    with pytest.raises(ValueError, match="q_fraction=1.5 must be between 0 and 1"):
+        small(q_fraction=1.5)
 
 
 # ---- seams
@@ -270,8 +284,9 @@ def test_a_vec_env_of_the_user_is_played(make):
 
 
 def test_the_residual_network_learns_and_survives_its_file(tmp_path):
-    model = AlphaZero("BoardCnnPolicy", TIC_TAC_TOE, **{**SMALL, "policy_kwargs": {"n_blocks": 1, "channels": 4}})
+    model = AlphaZero("BoardCnnPolicy", TIC_TAC_TOE, **{**SMALL, "policy_kwargs": {"n_blocks": 1, "channels": 4, "head_planes": (3, 5)}})
     assert isinstance(model.policy, BoardCnnPolicy)
+    assert (model.policy.policy_head[0].out_channels, model.policy.value_head[0].out_channels) == (3, 5)
     model.learn(80).save(tmp_path / "model.zip")
     inputs = TicTacToe().observe(TicTacToe().grader().states[2])
     again = AlphaZero.load(tmp_path / "model.zip")
