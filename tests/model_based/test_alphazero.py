@@ -246,7 +246,7 @@ def test_the_values_target_mixes_the_end_of_the_game_with_the_searched_value():
     np.testing.assert_array_equal(rows, buffers[1.0].rows[:n])
     np.testing.assert_allclose(q, model.make_search().search(model.world.roots(rows)).values, atol=1e-5)
     np.testing.assert_allclose(mixed, 0.75 * z + 0.25 * q, atol=1e-6)
-    with pytest.raises(ValueError, match="q_fraction=1.5 must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"q_fraction=1\.5 must be between 0 and 1"):
         small(q_fraction=1.5)
 
 
@@ -284,7 +284,8 @@ def test_a_vec_env_of_the_user_is_played(make):
 
 
 def test_the_residual_network_learns_and_survives_its_file(tmp_path):
-    model = AlphaZero("BoardCnnPolicy", TIC_TAC_TOE, **{**SMALL, "policy_kwargs": {"n_blocks": 1, "channels": 4, "head_planes": (3, 5)}})
+    parts = {"n_blocks": 1, "channels": 4, "head_planes": (3, 5)}
+    model = AlphaZero("BoardCnnPolicy", TIC_TAC_TOE, **{**SMALL, "policy_kwargs": parts})
     assert isinstance(model.policy, BoardCnnPolicy)
     assert (model.policy.policy_head[0].out_channels, model.policy.value_head[0].out_channels) == (3, 5)
     model.learn(80).save(tmp_path / "model.zip")
