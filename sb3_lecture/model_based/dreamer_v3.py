@@ -323,9 +323,9 @@ class DreamerV3(OffPolicyAlgorithm):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             with th.autocast(self.device.type, th.bfloat16, enabled=bf16):
                 loss, observed, parts = self.losses(batch)
-            self.policy.optimizer.zero_grad()
             loss.backward()
             self.policy.optimizer.step()
+            self.policy.optimizer.zero_grad()  # now: the next losses need the memory
             polyak_update(self.policy.critic.parameters(), self.policy.slow_critic.parameters(), self.tau)
             self.replay_buffer.refresh(batch.rows, observed.deter.detach(), self.policy.latent.compact(observed.z))
         self._n_updates += due
