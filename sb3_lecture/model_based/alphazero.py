@@ -15,6 +15,7 @@ Deviations and choices:
 - the search normalises values to [0, 1] and has MuZero's constants c1 and c2 (Schrittwieser et al. 2020, eq. 2), the same
   rule with another scale; ``selection="gumbel"`` is Danihelka et al. 2022, whose π is the improved policy of eq. 11;
 - symmetries are drawn when the network learns (2017), not when the search evaluates; no game is resigned;
+- ``q_fraction`` can mix the root's searched value into z (0 by default, as in the papers);
 - Adam by default, where the papers take momentum; ``policy_kwargs`` may name another optimizer;
 - a time limit is no end: z is bootstrapped there with the value that a search gives the last state.
 """
@@ -254,8 +255,8 @@ class BoardCnnPolicy(AlphaZeroPolicy):
         return copy.to(memory_format=th.channels_last).evaluate  # type: ignore[call-overload]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = {"n_blocks": self.n_blocks, "channels": self.channels, "head_planes": self.head_planes}
-        return {**super()._get_constructor_parameters(), **own}
+        own = ("n_blocks", "channels", "head_planes")
+        return super()._get_constructor_parameters() | {name: getattr(self, name) for name in own}
 
 
 def _convolution(n_in: int, n_out: int, size: int) -> tuple[nn.Module, nn.Module]:

@@ -276,6 +276,7 @@ def sample_alphazero(trial: Trial, *_: Any) -> Space:
         "c_init": trial.suggest_float("c_init", 0.5, 5.0, log=True),
         "dirichlet_alpha": trial.suggest_float("dirichlet_alpha", 0.05, 2.0, log=True),
         "temperature_moves": trial.suggest_int("temperature_moves", 1, 50, log=True),
+        "q_fraction": trial.suggest_float("q_fraction", 0.0, 1.0),
         "l2_coef": trial.suggest_float("l2_coef", 1e-6, 1e-3, log=True),
         "policy_kwargs": _net(trial),
     }
@@ -287,7 +288,7 @@ def sample_dreamer_v3(trial: Trial, *_: Any) -> Space:
         "learning_rate": trial.suggest_float("learning_rate", 4e-5, 3e-3, log=True),
         "gamma": _discount(trial),
         "horizon": trial.suggest_int("horizon", 5, 30, log=True),
-        "ent_coef": trial.suggest_float("ent_coef", 1e-4, 1e-2, log=True),
+        "ent_coef": trial.suggest_float("ent_coef", 1e-4, 0.3, log=True),
         "decoder_coef": trial.suggest_float("decoder_coef", 0.3, 100.0, log=True),
         "free_bits": trial.suggest_float("free_bits", 0.1, 3.0, log=True),
     }
