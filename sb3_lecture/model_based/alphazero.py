@@ -205,7 +205,7 @@ class BoardCnnPolicy(AlphaZeroPolicy):
     :param channels: of every 3 × 3 convolution (default 32)
     :param head_planes: to which a 1 × 1 convolution narrows them before p and before v (default 2 and 1, as in the paper)
     :param kwargs: of AlphaZeroPolicy
-    :raises ValueError: for observations that are no planes
+    :raises ValueError: for observations that are no planes, or ``head_planes`` that are not two numbers of at least 1
     """
 
     def __init__(
@@ -221,6 +221,8 @@ class BoardCnnPolicy(AlphaZeroPolicy):
         self.n_blocks, self.channels, self.head_planes = n_blocks, channels, tuple(head_planes)
         if len(observation_space.shape or ()) != 3:
             raise ValueError(f"BoardCnnPolicy needs planes [C, H, W], not {observation_space}: use MlpPolicy or obs='grid'")
+        if len(self.head_planes) != 2 or min(self.head_planes) < 1:
+            raise ValueError(f"head_planes={self.head_planes} must be two numbers of at least 1, such as (2, 1)")
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self) -> None:

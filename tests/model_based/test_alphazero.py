@@ -287,6 +287,8 @@ def test_the_residual_network_learns_and_survives_its_file(tmp_path):
     parts = {"n_blocks": 1, "channels": 4, "head_planes": (3, 5)}
     model = AlphaZero("BoardCnnPolicy", TIC_TAC_TOE, **{**SMALL, "policy_kwargs": parts})
     assert isinstance(model.policy, BoardCnnPolicy)
+    with pytest.raises(ValueError, match=r"head_planes=\(8,\) must be two numbers"):
+        AlphaZero("BoardCnnPolicy", TIC_TAC_TOE, **{**SMALL, "policy_kwargs": {"head_planes": (8,)}})
     assert (model.policy.policy_head[0].out_channels, model.policy.value_head[0].out_channels) == (3, 5)
     model.learn(80).save(tmp_path / "model.zip")
     inputs = TicTacToe().observe(TicTacToe().grader().states[2])
