@@ -408,12 +408,14 @@ class Actor(Head):
     :param unimix: share of the uniform distribution (default 0.01)
     """
 
+    one_hot: th.Tensor  # [A, A], every action as a vector; empty for a Box
+
     def __init__(self, action_space: spaces.Space, latent: Latent, sizes: Sizes, unimix: float = 0.01) -> None:
         self.n_actions = int(action_space.n) if isinstance(action_space, spaces.Discrete) else None
         self.size = action_size(action_space)
         super().__init__(self.size if self.n_actions else 2 * self.size, latent, sizes, sizes.layers, scale=0.01)
         self.unimix = unimix
-        self.register_buffer("one_hot", th.eye(self.n_actions or 0), persistent=False)  # [A, A]
+        self.register_buffer("one_hot", th.eye(self.n_actions or 0), persistent=False)
 
     def _normal(self, outputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
         mean, std = outputs.float().chunk(2, dim=-1)  # […, A] each
