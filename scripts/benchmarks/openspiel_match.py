@@ -1,9 +1,10 @@
 """A match between our AlphaZero and OpenSpiel's Python AlphaZero, each after the same time on one core.
 
 ``PEERS`` holds a venv ``ospiel`` with open_spiel, jax, flax, optax, chex and orbax-checkpoint. Both learn at the same time,
-each on a core of its own (Linux), with as many simulations a move and networks of the same size; OpenSpiel's memory is small
-(4096 positions, each learned eight times), for with a larger one it would take no learning step in minutes. Then they play
-games that begin with two moves at random, each opening once from either side, without noise.
+each on a core of its own (Linux), with as many simulations a move and networks of the same size. OpenSpiel learns each
+position eight times and takes a learning step when an eighth of its memory is new; the memory is small, for with a larger one
+it would take no step in minutes. Then they play games that begin with two moves at random, each opening once from either side,
+without noise.
 
     PEERS=… python scripts/benchmarks/openspiel_match.py tic_tac_toe --minutes 5 --n-games 200
 """
@@ -32,12 +33,12 @@ from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
 
 SIMULATIONS = 50
 OUTCOMES = [1, 0, -1]  # won, drawn, lost
-#: game → rules, our env, our policy, our values, OpenSpiel's network (kind, width, depth)
-GAMES: dict[str, tuple[Any, str, str, dict[str, Any], tuple[str, int, int]]] = {
-    "tic_tac_toe": (TicTacToe, "Lecture/TicTacToe-v0", "MlpPolicy", {"n_games": 16, "train_freq": 8}, ("mlp", 128, 2)),
+#: game → rules, our env, our policy, our values, OpenSpiel's network (kind, width, depth) and memory in positions
+GAMES: dict[str, tuple[Any, str, str, dict[str, Any], tuple[str, int, int, int]]] = {
+    "tic_tac_toe": (TicTacToe, "Lecture/TicTacToe-v0", "MlpPolicy", {"n_games": 16, "train_freq": 8}, ("mlp", 128, 2, 4096)),
     "connect_four": (
         ConnectFour, "Lecture/ConnectFour-v0", "BoardCnnPolicy",
-        {"n_games": 128, "buffer_size": 200_000, "dirichlet_alpha": 1.0, "temperature_moves": 12}, ("resnet", 32, 2),
+        {"n_games": 128, "buffer_size": 200_000, "dirichlet_alpha": 1.0, "temperature_moves": 12}, ("resnet", 32, 2, 512),
     ),
 }  # fmt: skip
 
@@ -47,11 +48,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 import numpy as np, pyspiel
 from open_spiel.python.algorithms.alpha_zero import alpha_zero as az, evaluator
-def config(name, path, sims, kind, width, depth):
+def config(name, path, sims, kind, width, depth, memory):
     game = pyspiel.load_game(name)
     return az.Config(
         game=name, path=path, learning_rate=1e-3, weight_decay=1e-4, decouple_weight_decay=False, train_batch_size=128,
-        replay_buffer_size=2**12, replay_buffer_reuse=8, max_steps=0, checkpoint_freq=10**9, actors=1, evaluators=0,
+        replay_buffer_size=int(memory), replay_buffer_reuse=8, max_steps=0, checkpoint_freq=10**9, actors=1, evaluators=0,
         uct_c=1.41, max_simulations=int(sims), policy_alpha=1.0, policy_epsilon=0.25, temperature=1.0, temperature_drop=2,
         evaluation_window=50, eval_levels=2, nn_model=kind, nn_width=int(width), nn_depth=int(depth),
         observation_shape=game.observation_tensor_shape(), output_size=game.num_distinct_actions(), verbose=False, quiet=True,
