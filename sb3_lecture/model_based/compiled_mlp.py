@@ -2,7 +2,8 @@
 
 The weights are one plain float32 array; ``forward_row`` is callable inside other kernels, so that a search and its network run
 in one compiled loop. Inputs that are zero (most of a board's planes, about half of what a ReLU leaves) are skipped: their
-rows of the weight matrix are never read. Batches go through numpy's matrix product.
+rows of the weight matrix are never read. ``forward_block`` is its twin for a few rows at once, whose products BLAS takes, so
+that the weights are read once for all of them. Batches from outside go through numpy's matrix product.
 """
 
 from itertools import pairwise
@@ -90,13 +91,47 @@ def forward_row(x, rows, layers, tanh, buffers, active):  # type: ignore[no-unty
 
     :param rows: float32 [n_rows, width], bias and matrix of every layer (one array: tuples of arrays would be copied and
         counted here, which takes as long as the products)
-    :param layers: int64 [n_layers, 4], each one's n_in, n_out, the row where it begins, and whether its matrix is transposed
+    :param layers: int64 [n_layers, 5], each one's n_in, n_out, the row where it begins, whether its matrix is transposed
+        there, and where it begins in ``packed``
     """
     if layers[0, 3] == 1:
         narrow_layer(x, layers[0, 0], False, rows, layers[0, 2], layers[0, 1], buffers[0])
     else:
         wide_layer(x, layers[0, 0], False, rows, layers[0, 2], buffers[0], active)
     return go_on(rows, layers, tanh, buffers, active)
+
+
+@vectorised
+def finish_block(y, bias, activate, tanh):  # type: ignore[no-untyped-def]
+    """Add the bias [≥ n_out] to sums [n, n_out], and apply the activation or none, in place."""
+    for b in range(y.shape[0]):
+        row = y[b]
+        for j in range(row.shape[0]):
+            row[j] += bias[j]
+        if activate and tanh:
+            for j in range(row.shape[0]):
+                row[j] = np.tanh(row[j])
+        elif activate:
+            for j in range(row.shape[0]):
+                row[j] = max(row[j], np.float32(0.0))
+
+
+@njit(cache=True)
+def forward_block(x, rows, layers, tanh, packed, halves):  # type: ignore[no-untyped-def]
+    """Return the outputs [n, n_out] of n inputs [n, n_in], a view of ``halves`` that holds until the next call.
+
+    :param packed: float32, every layer's matrix [n_in, n_out] without gaps, each from a cache line on (BLAS is a third slower
+        elsewhere)
+    :param halves: scratch, float32 [2, n · width], aligned likewise
+    """
+    n, h, n_layers = x.shape[0], x, layers.shape[0]
+    for k in range(n_layers):
+        n_in, n_out, bias, start = layers[k, 0], layers[k, 1], rows[layers[k, 2]], layers[k, 4]
+        y = halves[k % 2, : n * n_out].reshape(n, n_out)
+        np.dot(h, packed[start : start + n_in * n_out].reshape(n_in, n_out), y)
+        finish_block(y, bias, k < n_layers - 1, tanh)
+        h = y
+    return h
 
 
 @njit(cache=True)
@@ -107,9 +142,14 @@ def _forward_rows(x, rows, layers, tanh, buffers, active, out):  # type: ignore[
             out[b, j] = y[j]
 
 
-def _aligned(n_rows: int, width: int) -> np.ndarray:
+def _whole_lines(n: int) -> int:
+    """Round a number of float32 up to cache lines."""
+    return -(-n // (LINE // 4)) * (LINE // 4)
+
+
+def aligned(n_rows: int, width: int) -> np.ndarray:
     """Return float32 zeros [n_rows, ≥ width] in which every row begins at a cache line: vectors then straddle no two."""
-    width = -(-width // (LINE // 4)) * (LINE // 4)
+    width = _whole_lines(width)
     room = np.zeros(4 * n_rows * width + LINE, np.uint8)
     start = -room.ctypes.data % LINE
     return room[start : start + 4 * n_rows * width].view(np.float32).reshape(n_rows, width)
@@ -138,27 +178,30 @@ class CompiledMLP:
             raise ValueError(f"Weights of shapes {shapes} and biases {[np.shape(b) for b in biases]} do not chain.")
         self.tanh, self.squash = activation == "tanh", squash
         self.n_in, self.n_out = shapes[0][0], shapes[-1][1]
-        self.layers = np.zeros((len(shapes), 4), np.int64)
-        n_rows, widest = 0, 0
+        self.layers = np.zeros((len(shapes), 5), np.int64)
+        n_rows, n_weights, widest = 0, 0, 0
         for k, (n_in, n_out) in enumerate(shapes):
             narrow = n_out < NARROW
-            self.layers[k] = n_in, n_out, n_rows, narrow
+            self.layers[k] = n_in, n_out, n_rows, narrow, n_weights
             n_rows += 1 + (n_out if narrow else n_in)
+            n_weights += _whole_lines(n_in * n_out)
             widest = max(widest, n_out, n_in if narrow else 0)
-        self.rows = _aligned(n_rows, widest)
+        self.rows, self.packed = aligned(n_rows, widest), aligned(1, n_weights)[0]
         for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             self._weight(k)[:], self._bias(k)[:] = weight, bias
-        self.buffers = _aligned(2, widest)
+            start = self.layers[k, 4]
+            self.packed[start : start + weight.size] = weight.ravel()
+        self.buffers = aligned(2, widest)
         self.active = np.zeros(max(self.n_in, widest) + 1, np.int32)
 
     def _bias(self, k: int) -> np.ndarray:
         """Return layer k's bias, a view [n_out]."""
-        _, n_out, first, _ = self.layers[k]
+        n_out, first = self.layers[k, 1:3]
         return self.rows[first, :n_out]
 
     def _weight(self, k: int) -> np.ndarray:
         """Return layer k's matrix, a view [n_in, n_out]."""
-        n_in, n_out, first, narrow = self.layers[k]
+        n_in, n_out, first, narrow = self.layers[k, :4]
         if narrow:
             return self.rows[first + 1 : first + 1 + n_out, :n_in].T
         return self.rows[first + 1 : first + 1 + n_in, :n_out]

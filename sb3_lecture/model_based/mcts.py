@@ -28,7 +28,7 @@ from sb3_lecture_envs.board.game import Game
 
 from .compiled_mlp import CompiledMLP
 from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, keep_subtrees, plant
-from .model_kernels import explore, imagine
+from .model_kernels import explore, imagine, imagine_together
 from .search_tree import (
     DISCOUNT,
     GUMBEL,
@@ -54,6 +54,7 @@ from .simulators import STATE, CompiledModel, Evaluate, GameSimulator, LawSimula
 logger = logging.getLogger(__name__)
 
 FEW_ROWS = 8  # a network that must be called costs more than the compiled one up to so many rows, whatever its size
+IN_STEP = 4  # from so many rows on a learned model is faster asked for a few rows at once
 CACHED_BYTES = 1 << 20  # weights that stay in a core's cache: the compiled network then serves any number of rows
 
 NO_NETWORK = CompiledMLP([np.zeros((1, 1))], [np.zeros(1)])  # fills the kernel's arguments where there is none
@@ -345,7 +346,8 @@ class MCTS:
         embeddings = self._room_for(first)
         embeddings[:, 0] = first
         if compiled and (batch <= FEW_ROWS or simulator.nbytes <= CACHED_BYTES):
-            imagine(tree, embeddings, rule, self.n_simulations, simulator.discount, *simulator.kernel_arguments)
+            kernel = imagine_together if batch >= IN_STEP else imagine
+            kernel(tree, embeddings, rule, self.n_simulations, simulator.discount, *simulator.kernel_arguments)
             return
         actions, needed, at = np.zeros(batch, np.int64), np.zeros(batch, np.bool_), np.zeros_like(first)
         answer: tuple[np.ndarray, ...] = (at, *np.zeros((3, batch), np.float32), np.zeros((batch, self.n_actions), np.float32))

@@ -2,7 +2,7 @@
 
 One simulation walks from the root along the selected actions to an edge that leads nowhere yet and asks the model what that
 step leads to: by one call for the whole batch between two calls of ``explore``, or, for a ``CompiledModel``, inside the
-kernel, which then runs all simulations of a row, then of the next (``imagine``).
+kernel, which then runs all simulations of a row (``imagine``) or of a few rows in step (``imagine_together``).
 """
 
 import numpy as np
@@ -10,10 +10,11 @@ from numba import njit
 
 from sb3_lecture.common.distributional import EPSILON
 
-from .compiled_mlp import forward_row, go_on, wide_layer
+from .compiled_mlp import forward_block, forward_row, go_on, wide_layer
 from .search_tree import DEPTH, FRESH, SEEN, USED, backup, clear_node, follow, set_prior, uncounted
 
 LINEAR, RELU, TANH, SCALE = 0, 1, 2, 3  # how a latent state is finished
+TOGETHER = 16  # rows in step: more would leave the core's cache
 
 
 @njit(cache=True)
@@ -119,29 +120,45 @@ def read_rows(y, n_actions, bins):  # type: ignore[no-untyped-def]
     return rewards, np.ascontiguousarray(y[:, :n_actions]), values
 
 
+@uncounted
+def _hang(prior, visits, q, child, links, stats, span, path, row, b, depth, y, discount, bins):  # type: ignore[no-untyped-def]
+    """Write the next node of row b, at the end of its path, as the model's outputs y say, and back it up."""
+    n_actions, leaf = prior.shape[2], row[b, USED]
+    node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
+    value, reward = read_out(y, n_actions, bins), read_out(y, n_actions + max(1, bins.shape[0]), bins)
+    clear_node(visits, child, links, stats, b, leaf, node, reward, discount)
+    child[b, node, action] = leaf
+    path[b, depth, 0] = leaf
+    row[b, USED], row[b, DEPTH], row[b, FRESH] = leaf + 1, depth, 1  # no imagined step ends the episode
+    for a in range(n_actions):
+        prior[b, leaf, a] = np.float32(1.0)
+    set_prior(prior, b, leaf, y)
+    backup(visits, q, links, stats, span, path, row, b, value)
+
+
 @njit(cache=True)
-def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction, inputs, buffers, active, bins):  # type: ignore[no-untyped-def]
-    """Simulate in a compiled model until every root has ``target`` visits.
+def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction, bins, scratch):  # type: ignore[no-untyped-def]
+    """Simulate in a compiled model until every root has ``target`` visits: all simulations of a row, then of the next.
 
     :param embeddings: float32 [B, M, latent]
     :param how: LINEAR, RELU, TANH or SCALE
-    :param dynamics: rows, layers, tanh of a CompiledMLP
+    :param dynamics: rows, layers, tanh, packed of a CompiledMLP
     :param prediction: the same
-    :param inputs: scratch, float32 [latent + A]; the networks' ``buffers`` and ``active`` likewise
     :param bins: float32 [m] that values and rewards are predicted over, [0] where they are predicted as numbers
+    :param scratch: float32 [latent + A], ``buffers`` and ``active`` of the networks, and ``halves`` of ``forward_block``
     """
     prior, visits, q, child, links, stats, span, path, row = tree
-    rows, layers, tanh = dynamics
-    head_rows, head_layers, head_tanh = prediction
+    rows, layers, tanh, _packed = dynamics
+    head_rows, head_layers, head_tanh, _packed = prediction
+    inputs, buffers, active, _halves = scratch
     n_actions, size = prior.shape[2], embeddings.shape[2]
     policy = np.zeros(n_actions, np.float32)
     begun, known = np.empty((embeddings.shape[1], rows.shape[1]), np.float32), np.zeros(embeddings.shape[1], np.bool_)
     for b in range(row.shape[0]):
         known[:] = False
-        row[b, FRESH] = 1  # no imagined step ends the episode
         while links[b, 0, SEEN] <= target:
             depth = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
-            node, action, leaf = path[b, depth - 1, 0], path[b, depth - 1, 1], row[b, USED]
+            node, action = path[b, depth - 1, 0], path[b, depth - 1, 1]
             if layers[0, 3] == 0:  # what the first layer makes of the state is the same for all its actions
                 sums, first = begun[node], layers[0, 2]
                 if not known[node]:
@@ -157,17 +174,48 @@ def imagine(tree, embeddings, rule, target, discount, how, dynamics, prediction,
                 for a in range(n_actions):
                     inputs[size + a] = np.float32(a == action)
                 y = buffers[forward_row(inputs, rows, layers, tanh, buffers, active)]
-            latent = embeddings[b, leaf]
+            latent = embeddings[b, row[b, USED]]
             for i in range(size):
                 latent[i] = y[i]
             finish(latent, how)
             y = buffers[forward_row(latent, head_rows, head_layers, head_tanh, buffers, active)]
-            value, reward = read_out(y, n_actions, bins), read_out(y, n_actions + max(1, bins.shape[0]), bins)
-            clear_node(visits, child, links, stats, b, leaf, node, reward, discount)
-            child[b, node, action] = leaf
-            path[b, depth, 0] = leaf
-            row[b, USED], row[b, DEPTH] = leaf + 1, depth
-            for a in range(n_actions):
-                prior[b, leaf, a] = np.float32(1.0)
-            set_prior(prior, b, leaf, y)
-            backup(visits, q, links, stats, span, path, row, b, value)
+            _hang(prior, visits, q, child, links, stats, span, path, row, b, depth, y, discount, bins)
+
+
+@njit(cache=True)
+def imagine_together(tree, embeddings, rule, target, discount, how, dynamics, prediction, bins, scratch):  # type: ignore[no-untyped-def]
+    """As ``imagine``, but ``TOGETHER`` rows take each simulation in step, so that the model's weights are read once for all.
+
+    All roots have equally many visits, as they have when a search in a model begins.
+    """
+    prior, visits, q, child, links, stats, span, path, row = tree
+    rows, layers, tanh, packed = dynamics
+    head_rows, head_layers, head_tanh, head_packed = prediction
+    n_actions, size = prior.shape[2], embeddings.shape[2]
+    halves, policy, depths = scratch[3], np.zeros(n_actions, np.float32), np.zeros(TOGETHER, np.int64)
+    block, block_latents = np.empty((TOGETHER, size + n_actions), np.float32), np.empty((TOGETHER, size), np.float32)
+    for start in range(0, row.shape[0], TOGETHER):
+        n = min(TOGETHER, row.shape[0] - start)
+        inputs, latents = block[:n], block_latents[:n]
+        while links[start, 0, SEEN] <= target:
+            for k in range(n):
+                b = start + k
+                depths[k] = follow(prior, visits, q, child, links, stats, span, path, b, 0, 0, rule, False, policy)
+                node, action = path[b, depths[k] - 1, 0], path[b, depths[k] - 1, 1]
+                latent = embeddings[b, node]
+                for i in range(size):
+                    inputs[k, i] = latent[i]
+                for a in range(n_actions):
+                    inputs[k, size + a] = np.float32(a == action)
+            y = forward_block(inputs, rows, layers, tanh, packed, halves)  # [n, latent]
+            for k in range(n):
+                latent = embeddings[start + k, row[start + k, USED]]
+                for i in range(size):
+                    latent[i] = y[k, i]
+                finish(latent, how)
+                for i in range(size):
+                    latents[k, i] = latent[i]
+            y = forward_block(latents, head_rows, head_layers, head_tanh, head_packed, halves)  # [n, A + 2 …]
+            for k in range(n):
+                b, depth = start + k, depths[k]
+                _hang(prior, visits, q, child, links, stats, span, path, row, b, depth, y[k], discount, bins)

@@ -17,8 +17,8 @@ from numba import njit
 from sb3_lecture_envs.board.game import HEADER, OVER, Game, Rules, register_rules
 from sb3_lecture_envs.mdp import TabularMDP, sample_outcome
 
-from .compiled_mlp import CompiledMLP
-from .model_kernels import LINEAR, RELU, SCALE, TANH, finish, read_rows
+from .compiled_mlp import CompiledMLP, aligned
+from .model_kernels import LINEAR, RELU, SCALE, TANH, TOGETHER, finish, read_rows
 
 #: observations float32 [n, …] -> logits [n, A], values [n]
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -276,12 +276,13 @@ class CompiledModel(ModelSimulator):
 
     @property
     def kernel_arguments(self) -> tuple[Any, ...]:
-        """What ``imagine`` takes after the discount."""
+        """What ``imagine`` and ``imagine_together`` take after the discount."""
         nets = (self.dynamics, self.prediction)
         wider = max(nets, key=lambda net: net.buffers.shape[1])
         longer = max(nets, key=lambda net: len(net.active))
-        parts = [(net.rows, net.layers, net.tanh) for net in nets]
-        return (self.latent, *parts, np.zeros(self.dynamics.n_in, np.float32), wider.buffers, longer.active, self.bins)
+        halves = aligned(2, TOGETHER * wider.buffers.shape[1])
+        scratch = np.zeros(self.dynamics.n_in, np.float32), wider.buffers, longer.active, halves
+        return self.latent, *((net.rows, net.layers, net.tanh, net.packed) for net in nets), self.bins, scratch
 
     def expand_all(self, embeddings: np.ndarray, actions: np.ndarray) -> Expansion:
         """Step every row with numpy, as ``ModelSimulator`` asks for: latent states [B, n], actions int [B]."""

@@ -5,8 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sb3_lecture.model_based.compiled_mlp import CompiledMLP
-from sb3_lecture.model_based.mcts import MCTS
+from sb3_lecture.model_based.compiled_mlp import CompiledMLP, aligned, forward_block
+from sb3_lecture.model_based.mcts import IN_STEP, MCTS
+from sb3_lecture.model_based.model_kernels import TOGETHER
 from sb3_lecture.model_based.simulators import CompiledModel, ModelSimulator, Root
 
 
@@ -42,18 +43,22 @@ def test_compiled_network_of_several_widths_equals_numpys() -> None:
         net = CompiledMLP(weights, biases)
         np.testing.assert_allclose(net(x), y, atol=1e-5)
         np.testing.assert_allclose(net(np.tile(x, (3, 1))), np.tile(y, (3, 1)), atol=1e-5)
+        halves = aligned(2, 4 * max(widths))
+        block = forward_block(x.astype(np.float32), net.rows, net.layers, net.tanh, net.packed, halves)
+        np.testing.assert_allclose(block, y, atol=1e-5)
 
 
+@pytest.mark.parametrize("n", [1, IN_STEP, 2 * TOGETHER + 3])  # a row after the other; in step, the last ones fewer
 @pytest.mark.parametrize("latent", ["linear", "relu", "tanh", "scale"])
-def test_a_compiled_model_grows_the_trees_of_the_same_model_called(latent: str) -> None:
+def test_a_compiled_model_grows_the_trees_of_the_same_model_called(latent: str, n: int) -> None:
     rng = np.random.default_rng(0)
     hidden = 40 if latent != "tanh" else 20  # layers of both kinds
     shapes = (24, hidden), (hidden, 20)
-    dynamics = CompiledMLP([rng.normal(size=shape) / 5 for shape in shapes], [rng.normal(size=n) / 5 for _, n in shapes])
+    dynamics = CompiledMLP([rng.normal(size=shape) / 5 for shape in shapes], [rng.normal(size=m) / 5 for _, m in shapes])
     prediction = CompiledMLP([rng.normal(size=(20, 6)) / 3], [np.zeros(6)])
     model = CompiledModel(dynamics, prediction, discount=0.9, latent=latent)
     called = ModelSimulator(model.expand_all, 4)
-    root = Root(rng.random((7, 20)).astype(np.float32), rng.normal(size=(7, 4)), rng.normal(size=7))
+    root = Root(rng.random((n, 20)).astype(np.float32), rng.normal(size=(n, 4)), rng.normal(size=n))
     for selection in ("puct", "gumbel"):
         ours = MCTS(model, n_simulations=40, selection=selection, seed=0).search(root)
         theirs = MCTS(called, n_simulations=40, selection=selection, seed=0).search(root)
