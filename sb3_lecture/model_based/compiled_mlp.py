@@ -15,6 +15,7 @@ from numba import njit
 
 LINE = 64  # bytes of a cache line
 NARROW = 32  # with fewer outputs a layer takes a sum over its inputs for each, from a transposed matrix
+TOGETHER = 16  # rows that a search takes in step: more would leave the core's cache
 ROW_BY_ROW = 4  # up to so many rows the compiled loop beats numpy's matrix product and its overhead
 
 

@@ -10,7 +10,7 @@ from numba import njit
 
 from sb3_lecture_envs.board.game import draw, legal, next_bits, observe, step
 
-from .compiled_mlp import forward_row
+from .compiled_mlp import TOGETHER, forward_block, forward_row
 from .search_tree import (
     DEPTH,
     DISCOUNT,
@@ -23,6 +23,8 @@ from .search_tree import (
     SUM,
     USED,
     VALUE,
+    Rule,
+    Tree,
     backup,
     clear_node,
     follow,
@@ -190,6 +192,50 @@ def grow(  # type: ignore[no-untyped-def]
             backup(visits, q, links, stats, span, path, row, b, value)
             row[b, DEPTH] = -1
         rng[b] = z
+
+
+@njit(cache=True)
+def grow_together(law, tree, states, observations, rule, discount, stochastic, rng, target, network, halves):  # type: ignore[no-untyped-def]
+    """Do what ``grow`` does by COMPUTE, but for ``TOGETHER`` rows in step: the network's weights are read once for all.
+
+    :param network: rows, layers, tanh, squash and packed of a CompiledMLP
+    :param halves: scratch of ``forward_block``
+    """
+    prior, visits, q, child, links, stats, span, path, row = tree
+    weights, layers, tanh, squash, packed = network
+    n_actions = prior.shape[2]
+    flat = observations.reshape(observations.shape[0], -1)
+    no_network = (weights, layers, tanh, squash, halves, np.zeros(0, np.int32))
+    logits, values = np.zeros((TOGETHER, n_actions), np.float32), np.zeros(TOGETHER, np.float32)
+    for start in range(0, rng.shape[0], TOGETHER):
+        s = slice(start, min(start + TOGETHER, rng.shape[0]))
+        rows = Tree(prior[s], visits[s], q[s], child[s], links[s], stats[s], span[s], path[s], row[s])
+        score, considered = rule.root_score[s], rule.considered[s]
+        their = Rule(rule.kind, rule.explore, rule.pessimist, rule.c_visit, rule.c_scale, score, rule.turn, considered)
+        while True:
+            grow(
+                law,
+                rows,
+                states[s],
+                observations[s],
+                their,
+                discount,
+                stochastic,
+                rng[s],
+                target,
+                ASK,
+                0,
+                logits,
+                values,
+                no_network,
+            )
+            if (row[s, DEPTH] < 0).all():
+                break
+            y = forward_block(flat[s], weights, layers, tanh, packed, halves)  # [n, A + 1]
+            for k in range(y.shape[0]):
+                for a in range(n_actions):
+                    logits[k, a] = y[k, a]
+                values[k] = np.tanh(y[k, n_actions]) if squash else y[k, n_actions]
 
 
 @njit(cache=True)

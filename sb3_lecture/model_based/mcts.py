@@ -9,7 +9,7 @@ section 8.11). ``search_tree`` holds selection and backup with their equations, 
 ``law_kernels`` and ``model_kernels`` the compiled loops:
 
 - no ``evaluate``: UCT with random rollouts (Kocsis and Szepesvári 2006), wholly inside one kernel;
-- a ``CompiledMLP``: PUCT or Gumbel, network and all inside one kernel, row after row;
+- a ``CompiledMLP``: PUCT or Gumbel, network and all inside one kernel, row after row or a few rows in step;
 - a ``CompiledModel``: the same for a small learned model;
 - any other ``evaluate`` or learned model: one call a simulation for the whole batch.
 
@@ -26,8 +26,8 @@ import numpy as np
 
 from sb3_lecture_envs.board.game import Game
 
-from .compiled_mlp import CompiledMLP
-from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, keep_subtrees, plant
+from .compiled_mlp import TOGETHER, CompiledMLP, aligned
+from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, grow_together, keep_subtrees, plant
 from .model_kernels import explore, imagine, imagine_together
 from .search_tree import (
     DISCOUNT,
@@ -53,8 +53,7 @@ from .simulators import STATE, CompiledModel, Evaluate, GameSimulator, LawSimula
 
 logger = logging.getLogger(__name__)
 
-FEW_ROWS = 8  # a network that must be called costs more than the compiled one up to so many rows, whatever its size
-IN_STEP = 4  # from so many rows on a learned model is faster asked for a few rows at once
+FEW_ROWS = 8  # up to so many a row after the other is fastest, in a compiled network of any size; more go in step
 CACHED_BYTES = 1 << 20  # weights that stay in a core's cache: the compiled network then serves any number of rows
 
 NO_NETWORK = CompiledMLP([np.zeros((1, 1))], [np.zeros(1)])  # fills the kernel's arguments where there is none
@@ -326,6 +325,11 @@ class MCTS:
         compiled = isinstance(network, CompiledMLP) and (batch <= FEW_ROWS or network.nbytes <= CACHED_BYTES)
         how = ROLL_OUT if network is None else COMPUTE if compiled else ASK
         mlp = network if isinstance(network, CompiledMLP) else NO_NETWORK
+        if how == COMPUTE and batch > FEW_ROWS:
+            packed = (mlp.rows, mlp.layers, mlp.tanh, mlp.squash, mlp.packed)
+            halves = aligned(2, TOGETHER * mlp.buffers.shape[1])
+            grow_together(law, tree, states, observations, rule, discount, stochastic, rng, n, packed, halves)
+            return
         parts = (mlp.rows, mlp.layers, mlp.tanh, mlp.squash, mlp.buffers, mlp.active)
         logits, values = np.zeros((batch, self.n_actions), np.float32), np.zeros(batch, np.float32)
         asked = n + 1 - int(tree.links[:, 0, SEEN].min()) if how == ASK else 0
@@ -346,7 +350,7 @@ class MCTS:
         embeddings = self._room_for(first)
         embeddings[:, 0] = first
         if compiled and (batch <= FEW_ROWS or simulator.nbytes <= CACHED_BYTES):
-            kernel = imagine_together if batch >= IN_STEP else imagine
+            kernel = imagine_together if batch > FEW_ROWS else imagine
             kernel(tree, embeddings, rule, self.n_simulations, simulator.discount, *simulator.kernel_arguments)
             return
         actions, needed, at = np.zeros(batch, np.int64), np.zeros(batch, np.bool_), np.zeros_like(first)

@@ -10,11 +10,10 @@ from numba import njit
 
 from sb3_lecture.common.distributional import EPSILON
 
-from .compiled_mlp import forward_block, forward_row, go_on, wide_layer
+from .compiled_mlp import TOGETHER, forward_block, forward_row, go_on, wide_layer
 from .search_tree import DEPTH, FRESH, SEEN, USED, backup, clear_node, follow, set_prior, uncounted
 
 LINEAR, RELU, TANH, SCALE = 0, 1, 2, 3  # how a latent state is finished
-TOGETHER = 16  # rows in step: more would leave the core's cache
 
 
 @njit(cache=True)

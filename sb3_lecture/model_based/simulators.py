@@ -17,8 +17,8 @@ from numba import njit
 from sb3_lecture_envs.board.game import HEADER, OVER, Game, Rules, register_rules
 from sb3_lecture_envs.mdp import TabularMDP, sample_outcome
 
-from .compiled_mlp import CompiledMLP, aligned
-from .model_kernels import LINEAR, RELU, SCALE, TANH, TOGETHER, finish, read_rows
+from .compiled_mlp import TOGETHER, CompiledMLP, aligned
+from .model_kernels import LINEAR, RELU, SCALE, TANH, finish, read_rows
 
 #: observations float32 [n, …] -> logits [n, A], values [n]
 Evaluate = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

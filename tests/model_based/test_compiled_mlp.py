@@ -2,13 +2,14 @@
 
 from itertools import pairwise
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from sb3_lecture.model_based.compiled_mlp import CompiledMLP, aligned, forward_block
-from sb3_lecture.model_based.mcts import IN_STEP, MCTS
-from sb3_lecture.model_based.model_kernels import TOGETHER
-from sb3_lecture.model_based.simulators import CompiledModel, ModelSimulator, Root
+from sb3_lecture.model_based.compiled_mlp import TOGETHER, CompiledMLP, aligned, forward_block
+from sb3_lecture.model_based.mcts import FEW_ROWS, MCTS, SearchResult
+from sb3_lecture.model_based.simulators import CompiledModel, ModelSimulator, Root, TabularSimulator
+from sb3_lecture_envs.mdp import TabularMDP
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -48,7 +49,7 @@ def test_compiled_network_of_several_widths_equals_numpys() -> None:
         np.testing.assert_allclose(block, y, atol=1e-5)
 
 
-@pytest.mark.parametrize("n", [1, IN_STEP, 2 * TOGETHER + 3])  # a row after the other; in step, the last ones fewer
+@pytest.mark.parametrize("n", [1, FEW_ROWS + 1, 2 * TOGETHER + 3])  # a row after the other; in step, the last ones fewer
 @pytest.mark.parametrize("latent", ["linear", "relu", "tanh", "scale"])
 def test_a_compiled_model_grows_the_trees_of_the_same_model_called(latent: str, n: int) -> None:
     rng = np.random.default_rng(0)
@@ -64,6 +65,38 @@ def test_a_compiled_model_grows_the_trees_of_the_same_model_called(latent: str, 
         theirs = MCTS(called, n_simulations=40, selection=selection, seed=0).search(root)
         np.testing.assert_array_equal(ours.visits, theirs.visits)
         np.testing.assert_allclose(ours.q, theirs.q, atol=1e-4)
+
+
+@pytest.mark.parametrize("selection", ["puct", "gumbel"])
+@pytest.mark.parametrize("slippery", [True, False])
+def test_rows_in_step_grow_the_trees_of_rows_one_after_the_other(
+    slippery: bool, selection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From many states, by chance or not, on fresh trees and on kept ones, which differ in their visits."""
+    mdp = TabularMDP.from_gymnasium(gym.make("FrozenLake-v1", is_slippery=slippery))
+    rng = np.random.default_rng(1)
+    shapes = (mdp.n_states, 40), (40, 5)
+    net = CompiledMLP([rng.normal(size=shape) for shape in shapes], [rng.normal(size=n) for _, n in shapes])
+    over = np.isin(np.arange(mdp.n_states), (5, 7, 11, 12, 15))  # holes and the goal
+    first = rng.choice(np.flatnonzero(~over), 2 * TOGETHER + 3)
+
+    def two_searches() -> list[SearchResult]:
+        search = MCTS(TabularSimulator(mdp, 0.9), net, 40, selection, seed=0)
+        results = [search.search(first)]
+        if selection == "puct":
+            actions = results[0].actions
+            then = mdp.next_state[mdp.row_ptr[first * mdp.n_actions + actions]]  # one of those that may follow
+            afresh = over[then] | (np.arange(len(first)) % 3 == 0)
+            kept = search.advance(np.where(afresh, -1, actions), then)
+            assert kept.any()
+            results.append(search.search(np.where(afresh, first, then)))
+        return results
+
+    in_step = two_searches()
+    monkeypatch.setattr("sb3_lecture.model_based.mcts.FEW_ROWS", len(first))
+    for ours, theirs in zip(in_step, two_searches(), strict=True):
+        np.testing.assert_array_equal(ours.visits, theirs.visits)
+        np.testing.assert_allclose(ours.q, theirs.q, atol=1e-5)
 
 
 def test_networks_that_do_not_fit_are_refused() -> None:
