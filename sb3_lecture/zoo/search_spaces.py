@@ -288,7 +288,7 @@ def sample_dreamer_v3(trial: Trial, *_: Any) -> Space:
         "learning_rate": trial.suggest_float("learning_rate", 4e-5, 3e-3, log=True),
         "gamma": _discount(trial),
         "horizon": trial.suggest_int("horizon", 5, 30, log=True),
-        "ent_coef": trial.suggest_float("ent_coef", 1e-4, 0.3, log=True),
+        "ent_coef": trial.suggest_float("ent_coef", 1e-4, 1.0, log=True),
         "decoder_coef": trial.suggest_float("decoder_coef", 0.3, 100.0, log=True),
         "free_bits": trial.suggest_float("free_bits", 0.1, 3.0, log=True),
     }
