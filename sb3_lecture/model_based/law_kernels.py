@@ -2,7 +2,7 @@
 
 One simulation walks from the root along the selected actions to an edge that leads nowhere yet, plays it, and evaluates the
 new state: by one call of a network for the whole batch, by a compiled network, or by a random rollout; with the last two
-``grow`` runs all simulations in one call.
+``grow`` runs all simulations in one call, and ``grow_together`` those of a few rows in step.
 """
 
 import numpy as np
@@ -214,21 +214,9 @@ def grow_together(law, tree, states, observations, rule, discount, stochastic, r
         their = Rule(rule.kind, rule.explore, rule.pessimist, rule.c_visit, rule.c_scale, score, rule.turn, considered)
         while True:
             grow(
-                law,
-                rows,
-                states[s],
-                observations[s],
-                their,
-                discount,
-                stochastic,
-                rng[s],
-                target,
-                ASK,
-                0,
-                logits,
-                values,
+                law, rows, states[s], observations[s], their, discount, stochastic, rng[s], target, ASK, 0, logits, values,
                 no_network,
-            )
+            )  # fmt: skip
             if (row[s, DEPTH] < 0).all():
                 break
             y = forward_block(flat[s], weights, layers, tanh, packed, halves)  # [n, A + 1]
