@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
@@ -16,12 +15,13 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .compiled_mlp import CompiledMLP
+from .raw_policy import RawPolicy
 from .simulators import Evaluate
 
 __all__ = ["AlphaZeroMlpPolicy", "AlphaZeroPolicy", "BoardCnnPolicy"]
 
 
-class AlphaZeroPolicy(BasePolicy):
+class AlphaZeroPolicy(RawPolicy):
     """f_θ(s) = (p, v). Subclasses write ``net``; as a policy it plays the raw network, without a search.
 
     :param observation_space: of the env
@@ -44,19 +44,14 @@ class AlphaZeroPolicy(BasePolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if optimizer_kwargs is None:
-            optimizer_kwargs = {"fused": True} if optimizer_class is th.optim.Adam else {}
-        super().__init__(observation_space, action_space, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs)
+        super().__init__(observation_space, action_space, optimizer_class, optimizer_kwargs)
         self.squash_value = squash_value
-        self.n_actions = int(action_space.n)
-        empty = th.zeros((1, *observation_space.shape), dtype=th.long)  # type: ignore[misc]
-        self.input_shape = tuple(preprocess_obs(empty, observation_space).shape[1:])  # type: ignore[union-attr]
         self._build()
         for head in (self.policy_head, self.value_head):  # before it has learned, p is uniform and v is 0
             last: Any = head[-1] if isinstance(head, nn.Sequential) else head
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-        self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **optimizer_kwargs)  # type: ignore[call-arg]
+        self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _build(self) -> None:
         raise NotImplementedError
@@ -86,32 +81,12 @@ class AlphaZeroPolicy(BasePolicy):
         """Return v, float [n], of observations [n, …]."""
         return self(preprocess_obs(observations, self.observation_space))[1]
 
-    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:  # type: ignore[override]
-        return self(preprocess_obs(observation, self.observation_space))[0].argmax(dim=1)
-
-    def predict(  # type: ignore[override]
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        action_masks: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, Any]:
-        """Return the raw network's best actions, among all or among those that ``action_masks`` [n, A] allows."""
-        if action_masks is None:
-            return super().predict(observation, state, episode_start, deterministic)
-        tensor, vectorized = self.obs_to_tensor(observation)
-        logits, _ = self.evaluate(preprocess_obs(tensor, self.observation_space).cpu().numpy())  # type: ignore[union-attr]
-        actions = np.where(np.asarray(action_masks, np.bool_).reshape(logits.shape), logits, -np.inf).argmax(axis=1)
-        return (actions if vectorized else actions[0]), state
+    def logits(self, inputs: th.Tensor) -> th.Tensor:
+        """See RawPolicy."""
+        return self.net(inputs)[0]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        del data["normalize_images"]
-        return {
-            **data, "lr_schedule": self._dummy_schedule, "squash_value": self.squash_value,
-            "optimizer_class": self.optimizer_class, "optimizer_kwargs": self.optimizer_kwargs,
-        }  # fmt: skip
+        return {**super()._get_constructor_parameters(), "squash_value": self.squash_value}
 
 
 class AlphaZeroMlpPolicy(AlphaZeroPolicy):

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from sb3_lecture.common.distributional import expectation, inverse_value_transform, value_transform
 
 from .compiled_mlp import CompiledMLP
+from .raw_policy import RawPolicy
 from .simulators import CompiledModel, Expansion, ModelSimulator, Root
 
 __all__ = ["MuZeroCnnPolicy", "MuZeroMlpPolicy", "MuZeroPolicy"]
@@ -30,7 +30,7 @@ __all__ = ["MuZeroCnnPolicy", "MuZeroMlpPolicy", "MuZeroPolicy"]
 LARGEST_PLANE = 8  # cells a side that a convolutional latent state has at most
 
 
-class MuZeroPolicy(BasePolicy):
+class MuZeroPolicy(RawPolicy):
     """The learned model. Subclasses write the networks; as a policy it plays f(h(s)), without a search.
 
     :param observation_space: of the env
@@ -59,20 +59,15 @@ class MuZeroPolicy(BasePolicy):
     ) -> None:
         if n_bins < 3 or n_bins % 2 == 0 or not value_limit > 0:
             raise ValueError(f"{n_bins=} must be odd and at least 3, so that one bin is 0, and {value_limit=} positive")
-        if optimizer_kwargs is None:
-            optimizer_kwargs = {"fused": True} if optimizer_class is th.optim.Adam else {}
-        super().__init__(observation_space, action_space, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs)
+        super().__init__(observation_space, action_space, optimizer_class, optimizer_kwargs)
         self.value_limit, self.n_bins = float(value_limit), n_bins
-        self.n_actions = int(action_space.n)
         top = value_transform(th.tensor(self.value_limit, dtype=th.float64))
         half = th.linspace(0.0, float(top), n_bins // 2 + 1)
         self.register_buffer("bins", th.cat((-half.flip(0), half[1:])))  # float32 [m], in the scale of h
-        empty = th.zeros((1, *observation_space.shape), dtype=th.long)  # type: ignore[misc]
-        self.input_shape = tuple(preprocess_obs(empty, observation_space).shape[1:])  # type: ignore[union-attr]
         self._build()
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **optimizer_kwargs)  # type: ignore[call-arg]
+        self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _build(self) -> None:
         raise NotImplementedError
@@ -125,33 +120,13 @@ class MuZeroPolicy(BasePolicy):
         latents = self.represent(preprocess_obs(observations, self.observation_space))  # type: ignore[arg-type]
         return self.scalar(self.foretell(latents)[1][:, 0])
 
-    def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:  # type: ignore[override]
-        latents = self.represent(preprocess_obs(observation, self.observation_space))  # type: ignore[arg-type]
-        return self.foretell(latents)[0].argmax(dim=1)
-
-    def predict(  # type: ignore[override]
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        action_masks: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, Any]:
-        """Return the raw network's best actions, among all or among those that ``action_masks`` [n, A] allows."""
-        if action_masks is None:
-            return super().predict(observation, state, episode_start, deterministic)
-        tensor, vectorized = self.obs_to_tensor(observation)
-        logits = self.root(preprocess_obs(tensor, self.observation_space)).logits  # type: ignore[arg-type]
-        actions = np.where(np.asarray(action_masks, np.bool_).reshape(logits.shape), logits, -np.inf).argmax(axis=1)
-        return (actions if vectorized else actions[0]), state
+    def logits(self, inputs: th.Tensor) -> th.Tensor:
+        """See RawPolicy."""
+        return self.foretell(self.represent(inputs))[0]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        data = super()._get_constructor_parameters()
-        del data["normalize_images"]
-        return {
-            **data, "lr_schedule": self._dummy_schedule, "value_limit": self.value_limit, "n_bins": self.n_bins,
-            "optimizer_class": self.optimizer_class, "optimizer_kwargs": self.optimizer_kwargs,
-        }  # fmt: skip
+        own = ("value_limit", "n_bins")
+        return super()._get_constructor_parameters() | {name: getattr(self, name) for name in own}
 
 
 def scaled(latents: th.Tensor) -> th.Tensor:
