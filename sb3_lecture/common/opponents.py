@@ -20,7 +20,7 @@ from sb3_lecture_envs.board.game import Game
 
 
 class Search(Protocol):
-    """A search over a game's states; a picklable object, such as those of ``sb3_lecture.model_based.mcts``."""
+    """A search over a game's states; a picklable object, such as those of ``sb3_lecture.search.mcts``."""
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
         """Return how good each move looks, visit counts say: states int [n, state_size] -> float [n, A], 0 if illegal."""

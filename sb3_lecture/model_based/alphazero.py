@@ -33,10 +33,10 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from torch.nn import functional as F
 
 from sb3_lecture.common.optimizers import without_denormals
+from sb3_lecture.search.mcts import MCTS
 from sb3_lecture_envs.board.game import PLY
 
 from .alphazero_policy import AlphaZeroMlpPolicy, AlphaZeroPolicy, BoardCnnPolicy
-from .mcts import MCTS
 from .self_play import (
     BoardWorld,
     SelfPlayBuffer,

@@ -14,9 +14,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .compiled_mlp import CompiledMLP
+from sb3_lecture.search.compiled_mlp import CompiledMLP
+from sb3_lecture.search.simulators import Evaluate
+
 from .raw_policy import RawPolicy
-from .simulators import Evaluate
 
 __all__ = ["AlphaZeroMlpPolicy", "AlphaZeroPolicy", "BoardCnnPolicy"]
 

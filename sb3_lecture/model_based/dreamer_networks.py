@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from sb3_lecture.common.distributional import expectation, symexp, symlog, two_hot
 
 from .dream_video import Foretold
-from .latents import CategoricalLatent, GaussianLatent, Latent, sample_index, uniform_mix
-from .rssm import FeatureLayer, NormAct, SplitLinear, initialise, layers
+from .dreamer_latents import CategoricalLatent, GaussianLatent, Latent, sample_index, uniform_mix
+from .dreamer_rssm import FeatureLayer, NormAct, SplitLinear, initialise, layers
 
 __all__ = [
     "SIZES", "Actor", "ContinueHead", "Decoder", "Encoder", "Head", "Inputs", "Sizes", "TwoHotHead", "action_size",

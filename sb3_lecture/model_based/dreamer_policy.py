@@ -10,8 +10,8 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from sb3_lecture.common.optimizers import LaProp
 
-from .compiled_step import CompiledStep
 from .dream_video import Foretold
+from .dreamer_compiled_step import CompiledStep
 from .dreamer_networks import (
     Actor,
     ContinueHead,
@@ -23,7 +23,7 @@ from .dreamer_networks import (
     make_latent,
     resolve_sizes,
 )
-from .rssm import RSSM
+from .dreamer_rssm import RSSM
 
 __all__ = ["DreamerCnnPolicy", "DreamerMlpPolicy", "DreamerMultiInputPolicy", "DreamerPolicy", "Memory"]
 

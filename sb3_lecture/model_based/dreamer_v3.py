@@ -46,7 +46,7 @@ from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer
 
 from .dreamer_networks import Sizes, action_size, make_latent, resolve_sizes
 from .dreamer_policy import DreamerCnnPolicy, DreamerMlpPolicy, DreamerMultiInputPolicy, DreamerPolicy, Memory
-from .rssm import Observed, kl_losses
+from .dreamer_rssm import Observed, kl_losses
 
 __all__ = ["DreamerV3", "lambda_returns"]
 

@@ -40,9 +40,9 @@ from torch.nn import functional as F
 
 from sb3_lecture.common.distributional import two_hot, value_transform
 from sb3_lecture.common.optimizers import without_denormals
+from sb3_lecture.search.mcts import MCTS
 from sb3_lecture_envs.board.game import Game
 
-from .mcts import MCTS
 from .muzero_networks import MuZeroCnnPolicy, MuZeroMlpPolicy, MuZeroPolicy
 from .muzero_replay import CUT, GOES_ON, TERMINATED, Batch, TrajectoryBuffer, turned
 from .self_play import log_first_player, many_envs

@@ -20,10 +20,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.distributional import expectation, inverse_value_transform, value_transform
+from sb3_lecture.search.compiled_mlp import CompiledMLP
+from sb3_lecture.search.simulators import CompiledModel, Expansion, ModelSimulator, Root
 
-from .compiled_mlp import CompiledMLP
 from .raw_policy import RawPolicy
-from .simulators import CompiledModel, Expansion, ModelSimulator, Root
 
 __all__ = ["MuZeroCnnPolicy", "MuZeroMlpPolicy", "MuZeroPolicy"]
 

@@ -18,14 +18,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from sb3_lecture.common.callbacks import ExactGrader
-from sb3_lecture.common.law import law_of
 from sb3_lecture.common.returns import discounted_returns
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact.grade import ExactGrader
+from sb3_lecture.exact.law import law_of
+from sb3_lecture.search.simulators import GameSimulator, TabularSimulator
 from sb3_lecture_envs.board.game import Game, Symmetries
 from sb3_lecture_envs.mdp import TabularMDP
-
-from .simulators import GameSimulator, TabularSimulator
 
 UNIT = 65535  # a policy is kept in 65535ths
 

@@ -40,9 +40,9 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from torch import nn
 
-from .mdn_rnn import State, draw_noise, sample_done, sample_mixture
-from .vae import sample_gaussian
-from .world_model_policy import N_STARTS, CnnWorldModelPolicy, MlpWorldModelPolicy, WorldModelPolicy
+from .world_models_mdn_rnn import State, draw_noise, sample_done, sample_mixture
+from .world_models_policy import N_STARTS, CnnWorldModelPolicy, MlpWorldModelPolicy, WorldModelPolicy
+from .world_models_vae import sample_gaussian
 
 __all__ = ["Episode", "WorldModels"]
 

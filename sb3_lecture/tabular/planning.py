@@ -13,8 +13,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_lecture.common.law import law_of
-from sb3_lecture.common.mdp_solvers import q_from_v
+from sb3_lecture.exact.law import law_of
+from sb3_lecture.exact.solver import q_from_v
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import Nothing
 from sb3_lecture.tabular.policy import TabularPolicy

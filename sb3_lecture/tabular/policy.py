@@ -7,7 +7,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_lecture.common.mdp_solvers import softmax_policy
+from sb3_lecture.exact.solver import softmax_policy
 
 
 class StateIndex:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_lecture.common.mdp_solvers import policy_evaluation
+from sb3_lecture.exact.solver import policy_evaluation
 from sb3_lecture.tabular.planning import PlanningAlgorithm, evaluation_sweep
 from sb3_lecture.tabular.prediction import GivenPolicy, as_list
 from sb3_lecture_envs.mdp import TabularMDP

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_lecture.common.mdp_sweeps import Sweeper
+from sb3_lecture.exact.sweeps import Sweeper
 from sb3_lecture.tabular.planning import PlanningAlgorithm, evaluation_sweep, optimality_sweep
 from sb3_lecture.tabular.value_iteration import refuse_endless
 from sb3_lecture_envs.mdp import TabularMDP

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sb3_lecture.common.mdp_solvers import modified_policy_iteration
+from sb3_lecture.exact.solver import modified_policy_iteration
 from sb3_lecture.tabular.planning import PlanningAlgorithm, optimality_sweep
 from sb3_lecture_envs.mdp import TabularMDP
 

@@ -82,7 +82,7 @@ def _optimal_return(env_id: str) -> float | None:
     mdp = getattr(gym.make(env_id).unwrapped, "mdp", None)
     if mdp is None:
         return None
-    from sb3_lecture.common.mdp_solvers import start_value, value_iteration
+    from sb3_lecture.exact.solver import start_value, value_iteration
 
     try:
         value = start_value(mdp, value_iteration(mdp, 1.0).v)

@@ -21,7 +21,7 @@ from sb3_lecture.zoo.runs import BOARD_FILE, EXACT_FILE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sb3_lecture.common.callbacks import ExactResult
+    from sb3_lecture.exact.grade import ExactResult
     from sb3_lecture_envs.grid import GridLayout
 
 
@@ -84,8 +84,8 @@ def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | str | None:
     """
     if not has_law(env):
         return None
-    from sb3_lecture.common.callbacks import ExactGrader
-    from sb3_lecture.common.mdp_solvers import optimal_actions
+    from sb3_lecture.exact.grade import ExactGrader
+    from sb3_lecture.exact.solver import optimal_actions
 
     try:
         grader = ExactGrader(env, _gamma(model))
@@ -154,7 +154,7 @@ def exact_callback(model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: 
     """
     if not has_law(env):
         return []
-    from sb3_lecture.common.callbacks import ExactEvalCallback, ExactGrader
+    from sb3_lecture.exact import ExactEvalCallback, ExactGrader
 
     try:
         ExactGrader(env, _gamma(model)).grade(model)
@@ -179,7 +179,7 @@ def board_callback(env: VecEnv, folder: str | Path, freq: int) -> list[BaseCallb
     """
     if not is_self_play(env):
         return []
-    from sb3_lecture.common.board_grading import BoardEvalCallback
+    from sb3_lecture.exact.board_grading import BoardEvalCallback
     from sb3_lecture_envs.board.solve import TableGrader
 
     try:

@@ -53,7 +53,7 @@ def named_opponent(
 
 def _search(game: Game, simulations: int, seed: int | None) -> Any:
     from sb3_lecture.common.opponents import SearchOpponent
-    from sb3_lecture.model_based.mcts import RolloutSearch
+    from sb3_lecture.search.mcts import RolloutSearch
 
     return SearchOpponent(game, RolloutSearch(game, n_simulations=simulations, seed=seed), seed=seed)
 

@@ -207,8 +207,8 @@ class Trainer:
 
     def _prediction_error(self, model: Any, env: VecEnv) -> float:
         """Root mean square error of the values over the states that can be reached."""
-        from sb3_lecture.common.law import law_of
-        from sb3_lecture.common.mdp_solvers import policy_evaluation
+        from sb3_lecture.exact.law import law_of
+        from sb3_lecture.exact.solver import policy_evaluation
 
         mdp = law_of(env)
         if mdp is None:

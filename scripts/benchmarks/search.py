@@ -218,9 +218,9 @@ def connect_four_job(batch: int, selection: str, network: str) -> Callable[[], i
     """Return a search from the start of Connect Four with a random MLP 2 × 128: "compiled" or "torch"."""
     import torch as th
 
-    from sb3_lecture.model_based.compiled_mlp import CompiledMLP
-    from sb3_lecture.model_based.mcts import MCTS
-    from sb3_lecture.model_based.simulators import GameSimulator
+    from sb3_lecture.search.compiled_mlp import CompiledMLP
+    from sb3_lecture.search.mcts import MCTS
+    from sb3_lecture.search.simulators import GameSimulator
     from sb3_lecture_envs.board.connect_four import ConnectFour
 
     th.set_num_threads(1)
@@ -248,9 +248,9 @@ def learned_model_job(batch: int, network: str) -> Callable[[], int]:
     """Return a search in a random latent model, 128 numbers a state, MLP 2 × 128, 7 actions: "compiled" or "torch"."""
     import torch as th
 
-    from sb3_lecture.model_based.compiled_mlp import CompiledMLP
-    from sb3_lecture.model_based.mcts import MCTS
-    from sb3_lecture.model_based.simulators import CompiledModel, Expansion, ModelSimulator, Root
+    from sb3_lecture.search.compiled_mlp import CompiledMLP
+    from sb3_lecture.search.mcts import MCTS
+    from sb3_lecture.search.simulators import CompiledModel, Expansion, ModelSimulator, Root
 
     th.set_num_threads(1)
     body = th.nn.Sequential(th.nn.Linear(WIDTH + 7, WIDTH), th.nn.ReLU(), th.nn.Linear(WIDTH, WIDTH), th.nn.ReLU())
@@ -281,7 +281,7 @@ def learned_model_job(batch: int, network: str) -> Callable[[], int]:
 
 def rollout_job(name: str, batch: int = 256) -> Callable[[], int]:
     """Return UCT with rollouts from the start of a game, OpenSpiel's name for it."""
-    from sb3_lecture.model_based.mcts import RolloutSearch
+    from sb3_lecture.search.mcts import RolloutSearch
     from sb3_lecture_envs.board.connect_four import ConnectFour
     from sb3_lecture_envs.board.game import Game
     from sb3_lecture_envs.board.tic_tac_toe import TicTacToe

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks._measure import REPEATS, Row, in_turn
-from sb3_lecture.common.mdp_solvers import modified_policy_iteration
+from sb3_lecture.exact.solver import modified_policy_iteration
 from sb3_lecture_envs.mdp import TabularMDP
 
 GAMMA, TOLERANCE = 0.99, 1e-6

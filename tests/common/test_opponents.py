@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 import sb3_lecture_envs  # noqa: F401  registers the ids
 from sb3_lecture.common.opponents import ModelOpponent, OpeningOpponent, SearchOpponent, legal_actions
-from sb3_lecture.model_based.mcts import RolloutSearch
+from sb3_lecture.search.mcts import RolloutSearch
 from sb3_lecture_envs.board.game import PLY
 from sb3_lecture_envs.board.players import RandomPlayer
 from sb3_lecture_envs.board.solve import solve

@@ -13,9 +13,9 @@ from gymnasium.wrappers.common import TimeLimit  # rl_zoo3 puts its own in the p
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
-from sb3_lecture.common.callbacks import exact_evaluation
-from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value, value_iteration
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact.grade import exact_evaluation
+from sb3_lecture.exact.solver import policy_evaluation, start_value, value_iteration
 from sb3_lecture_envs import catch
 from sb3_lecture_envs.wrappers import PictureObservation
 

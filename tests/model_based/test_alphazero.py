@@ -11,7 +11,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 
 import sb3_lecture_envs  # noqa: F401
-from sb3_lecture.common.board_grading import (
+from sb3_lecture.common.opponents import SearchOpponent
+from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact import ExactEvalCallback, exact_evaluation
+from sb3_lecture.exact.board_grading import (
     BoardEvalCallback,
     _Checkpoint,
     all_lines,
@@ -22,12 +25,9 @@ from sb3_lecture.common.board_grading import (
     random_player,
     rating,
 )
-from sb3_lecture.common.callbacks import ExactEvalCallback, exact_evaluation
-from sb3_lecture.common.opponents import SearchOpponent
-from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.model_based.alphazero import AlphaZero, AlphaZeroMlpPolicy, BoardCnnPolicy
-from sb3_lecture.model_based.compiled_mlp import CompiledMLP
 from sb3_lecture.model_based.self_play import SelfPlayBuffer, returns_to_go, transform
+from sb3_lecture.search.compiled_mlp import CompiledMLP
 from sb3_lecture.zoo import configs
 from sb3_lecture_envs.board.connect_four import ConnectFour
 from sb3_lecture_envs.board.go import Go

@@ -16,11 +16,11 @@ from torch.distributions import Bernoulli, Categorical
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import DreamerV3
 from sb3_lecture.common.distributional import symlog, two_hot
-from sb3_lecture.model_based.compiled_step import CompiledStep
+from sb3_lecture.model_based.dreamer_compiled_step import CompiledStep
 from sb3_lecture.model_based.dreamer_networks import SIZES, Inputs, TwoHotHead, make_latent
 from sb3_lecture.model_based.dreamer_policy import DreamerPolicy
+from sb3_lecture.model_based.dreamer_rssm import Observed
 from sb3_lecture.model_based.dreamer_v3 import lambda_returns
-from sb3_lecture.model_based.rssm import Observed
 
 TINY = {"size": "debug", "deter": 16, "hidden": 8, "units": 8, "stoch": 4, "classes": 4, "bins": 15, "depth": 2, "blocks": 4}
 SMALL = {

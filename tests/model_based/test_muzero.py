@@ -13,16 +13,16 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture_envs  # noqa: F401
-from sb3_lecture.common.callbacks import exact_evaluation
 from sb3_lecture.common.distributional import expectation, inverse_value_transform, two_hot, value_transform
-from sb3_lecture.common.mdp_solvers import policy_evaluation
 from sb3_lecture.common.vec_env import make_native_vec_env
-from sb3_lecture.model_based.mcts import MCTS
-from sb3_lecture.model_based.model_kernels import read_rows
+from sb3_lecture.exact.grade import exact_evaluation
+from sb3_lecture.exact.solver import policy_evaluation
 from sb3_lecture.model_based.muzero import MuZero, halve_gradient
 from sb3_lecture.model_based.muzero_networks import MuZeroCnnPolicy, scaled
 from sb3_lecture.model_based.muzero_replay import CUT, GOES_ON, TERMINATED, Batch, turned
-from sb3_lecture.model_based.simulators import CompiledModel
+from sb3_lecture.search.mcts import MCTS
+from sb3_lecture.search.model_kernels import read_rows
+from sb3_lecture.search.simulators import CompiledModel
 from sb3_lecture.zoo import configs
 from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
 from sb3_lecture_envs.mdp import TabularMDP

@@ -14,12 +14,19 @@ from torch.distributions import Bernoulli, Categorical, MixtureSameFamily, Norma
 from torch.nn import functional as F
 
 import sb3_lecture_envs  # noqa: F401
-from sb3_lecture.common.callbacks import exact_evaluation
 from sb3_lecture.common.vec_env import make_native_vec_env
-from sb3_lecture.model_based.mdn_rnn import MDNRNN, Mixture, draw_noise, mixture_log_prob, sample_done, sample_mixture
-from sb3_lecture.model_based.vae import ConvVAE, MlpVAE, kl_to_standard_normal, sample_gaussian
-from sb3_lecture.model_based.world_model_policy import N_STARTS, CnnWorldModelPolicy, MlpWorldModelPolicy
+from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.model_based.world_models import Episode, WorldModels, _Steps
+from sb3_lecture.model_based.world_models_mdn_rnn import (
+    MDNRNN,
+    Mixture,
+    draw_noise,
+    mixture_log_prob,
+    sample_done,
+    sample_mixture,
+)
+from sb3_lecture.model_based.world_models_policy import N_STARTS, CnnWorldModelPolicy, MlpWorldModelPolicy
+from sb3_lecture.model_based.world_models_vae import ConvVAE, MlpVAE, kl_to_standard_normal, sample_gaussian
 
 CATCH = "Lecture/Catch-v0"
 NETWORKS = {"latent_dim": 4, "lstm_hidden_size": 8, "net_arch": [16]}

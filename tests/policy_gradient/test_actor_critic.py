@@ -8,8 +8,8 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture import ActorCritic
-from sb3_lecture.common.mdp_solvers import policy_evaluation, q_from_v
 from sb3_lecture.common.vec_env import GymnasiumVecEnv
+from sb3_lecture.exact.solver import policy_evaluation, q_from_v
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
 

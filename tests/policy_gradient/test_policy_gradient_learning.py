@@ -14,9 +14,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_lecture import REINFORCE, ActorCritic, PPOPenalty
-from sb3_lecture.common.callbacks import exact_evaluation
-from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact.grade import exact_evaluation
+from sb3_lecture.exact.solver import policy_evaluation, start_value
 from sb3_lecture.zoo import cli, registry
 
 LEARNERS = [

@@ -6,8 +6,8 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from sb3_lecture.common.callbacks import exact_evaluation
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.policy_gradient.sac_discrete import SACDiscrete, actor_loss
 from sb3_lecture.zoo import cli
 

@@ -3,8 +3,8 @@
 import pytest
 
 import sb3_lecture_envs  # noqa: F401
-from sb3_lecture.common.law import law_of
-from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value, value_iteration
+from sb3_lecture.exact.law import law_of
+from sb3_lecture.exact.solver import policy_evaluation, start_value, value_iteration
 
 
 def greedy_regret(model, gamma=0.99):

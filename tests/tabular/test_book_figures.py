@@ -7,7 +7,7 @@ from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import DoubleQLearning, DynaQ, GradientBandit, MonteCarloPrediction, QLearning, Sarsa, TDPrediction
-from sb3_lecture.common.callbacks import exact_evaluation
+from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import sb3_lecture
-from sb3_lecture.common.callbacks import exact_evaluation
-from sb3_lecture.common.mdp_solvers import epsilon_soft_optimum, start_value, value_iteration
+from sb3_lecture.exact.grade import exact_evaluation
+from sb3_lecture.exact.solver import epsilon_soft_optimum, start_value, value_iteration
 from sb3_lecture.tabular.kernels import EXPLORATIONS, choose, compile_rules, probability, rule
 from sb3_lecture_envs.wrappers import DiscretizeObservation
 

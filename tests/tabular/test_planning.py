@@ -7,9 +7,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture
-from sb3_lecture.common.callbacks import exact_evaluation
-from sb3_lecture.common.law import law_of
-from sb3_lecture.common.mdp_solvers import policy_evaluation, value_iteration
+from sb3_lecture.exact.grade import exact_evaluation
+from sb3_lecture.exact.law import law_of
+from sb3_lecture.exact.solver import policy_evaluation, value_iteration
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 

@@ -6,7 +6,7 @@ from stable_baselines3.common.utils import ConstantSchedule
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import QLearning
-from sb3_lecture.common.callbacks import exact_evaluation
+from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.zoo import configs, registry
 from sb3_lecture.zoo.manager import LectureExperimentManager
 

@@ -14,8 +14,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_lecture import BareboneDQN
-from sb3_lecture.common.callbacks import exact_evaluation
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.zoo import cli
 
 SWITCHES = [

@@ -8,7 +8,7 @@ import tuning_helpers
 import yaml
 from optuna.trial import FixedTrial, TrialState
 
-from sb3_lecture.common.mdp_solvers import policy_evaluation
+from sb3_lecture.exact.solver import policy_evaluation
 from sb3_lecture.zoo import configs, tuning_study
 from sb3_lecture.zoo.cli import main
 from sb3_lecture.zoo.tuning_objective import DivergedError, Objective, Settings, Trainer, has_diverged

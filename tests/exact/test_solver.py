@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sb3_lecture.common import markov_chain
-from sb3_lecture.common.mdp_solvers import (
+from sb3_lecture.exact.solver import (
     epsilon_soft_optimum,
     greedy_policy,
     modified_policy_iteration,
@@ -20,7 +20,7 @@ from sb3_lecture.common.mdp_solvers import (
     start_value,
     value_iteration,
 )
-from sb3_lecture.common.mdp_sweeps import Sweeper
+from sb3_lecture.exact.sweeps import Sweeper
 from sb3_lecture_envs.mdp import TabularMDP
 
 GRID_4X4 = [0, -14, -20, -22, -14, -18, -20, -20, -20, -20, -18, -14, -22, -20, -14, 0]

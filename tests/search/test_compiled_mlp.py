@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from sb3_lecture.model_based.compiled_mlp import TOGETHER, CompiledMLP, aligned, forward_block
-from sb3_lecture.model_based.mcts import FEW_ROWS, MCTS, SearchResult
-from sb3_lecture.model_based.simulators import CompiledModel, ModelSimulator, Root, TabularSimulator
+from sb3_lecture.search.compiled_mlp import TOGETHER, CompiledMLP, aligned, forward_block
+from sb3_lecture.search.mcts import FEW_ROWS, MCTS, SearchResult
+from sb3_lecture.search.simulators import CompiledModel, ModelSimulator, Root, TabularSimulator
 from sb3_lecture_envs.mdp import TabularMDP
 
 
@@ -93,7 +93,7 @@ def test_rows_in_step_grow_the_trees_of_rows_one_after_the_other(
         return results
 
     in_step = two_searches()
-    monkeypatch.setattr("sb3_lecture.model_based.mcts.FEW_ROWS", len(first))
+    monkeypatch.setattr("sb3_lecture.search.mcts.FEW_ROWS", len(first))
     for ours, theirs in zip(in_step, two_searches(), strict=True):
         np.testing.assert_array_equal(ours.visits, theirs.visits)
         np.testing.assert_allclose(ours.q, theirs.q, atol=1e-5)

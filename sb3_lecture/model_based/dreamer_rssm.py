@@ -25,7 +25,7 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from .latents import Latent, embed
+from .dreamer_latents import Latent, embed
 
 __all__ = ["RSSM", "BlockLinear", "FeatureLayer", "Imagined", "NormAct", "Observed", "SplitLinear", "initialise", "kl_losses"]
 

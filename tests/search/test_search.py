@@ -6,10 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from sb3_lecture.model_based.compiled_mlp import CompiledMLP
-from sb3_lecture.model_based.mcts import MCTS, RolloutSearch
-from sb3_lecture.model_based.search_tree import halving_schedule
-from sb3_lecture.model_based.simulators import (
+from sb3_lecture.search.compiled_mlp import CompiledMLP
+from sb3_lecture.search.mcts import MCTS, RolloutSearch
+from sb3_lecture.search.simulators import (
     EnvSimulator,
     Expansion,
     GameSimulator,
@@ -17,6 +16,7 @@ from sb3_lecture.model_based.simulators import (
     Root,
     TabularSimulator,
 )
+from sb3_lecture.search.tree import halving_schedule
 from sb3_lecture_envs.board.connect_four import ConnectFour
 from sb3_lecture_envs.board.go import Go
 from sb3_lecture_envs.board.nim import Nim

@@ -11,7 +11,7 @@ import torch as th
 from numba import njit
 from torch import nn
 
-from .latents import CategoricalLatent, _inverse_cdf
+from .dreamer_latents import CategoricalLatent, _inverse_cdf
 
 __all__ = ["CompiledStep"]
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from sb3_lecture.common.mdp_graph import group_by_component, strong_components
+from sb3_lecture.exact.graph import group_by_component, strong_components
 
 #: a component is eliminated if that takes at most so many multiplications (discounted, undiscounted) …
 ELIMINATION_WORK = (2e8, 4e9)

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from .dream_video import Foretold
-from .mdn_rnn import MDNRNN, State, draw_noise, sample_mixture
-from .vae import IMAGE_SIZE, VAE, ConvVAE, MlpVAE, sample_gaussian
+from .world_models_mdn_rnn import MDNRNN, State, draw_noise, sample_mixture
+from .world_models_vae import IMAGE_SIZE, VAE, ConvVAE, MlpVAE, sample_gaussian
 
 __all__ = ["CnnWorldModelPolicy", "MlpWorldModelPolicy", "WorldModelPolicy"]
 

@@ -1,8 +1,8 @@
 """Exact values and optima of a finite MDP: the answers learners are held against.
 
-Policy evaluation solves v = r_π + γ P_π v (Sutton & Barto 2018, eq. 4.4) as a Markov chain (``markov_chain.py``). Optima
+Policy evaluation solves v = r_π + γ P_π v (Sutton & Barto 2018, eq. 4.4) as a Markov chain (``chain.py``). Optima
 solve v = max_a [r(s, a) + γ Σ p(s' | s, a) v(s')] (eq. 4.1): discounted ones by value iteration (section 4.4) or modified
-policy iteration (``mdp_sweeps.py``), undiscounted and ε-soft ones by policy iteration (section 4.3). The value after the
+policy iteration (``sweeps.py``), undiscounted and ε-soft ones by policy iteration (section 4.3). The value after the
 episode's end is 0; time limits are no part of an MDP.
 """
 
@@ -13,9 +13,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from sb3_lecture.common.markov_chain import Chain, chain_value
-from sb3_lecture.common.mdp_graph import end_components, surely_ending
-from sb3_lecture.common.mdp_sweeps import solve_discounted
+from sb3_lecture.exact.chain import Chain, chain_value
+from sb3_lecture.exact.graph import end_components, surely_ending
+from sb3_lecture.exact.sweeps import solve_discounted
 from sb3_lecture_envs.mdp import TabularMDP
 
 

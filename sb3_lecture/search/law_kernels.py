@@ -11,7 +11,8 @@ from numba import njit
 from sb3_lecture_envs.board.game import draw, legal, next_bits, observe, step
 
 from .compiled_mlp import TOGETHER, forward_block, forward_row
-from .search_tree import (
+from .simulators import BITS, OUTCOME
+from .tree import (
     DEPTH,
     DISCOUNT,
     FRESH,
@@ -31,7 +32,6 @@ from .search_tree import (
     set_prior,
     uncounted,
 )
-from .simulators import BITS, OUTCOME
 
 ASK, COMPUTE, ROLL_OUT = 0, 1, 2  # how a leaf is evaluated
 

@@ -5,7 +5,7 @@
     search = RolloutSearch(TicTacToe(), n_simulations=1000)                           # UCT, no network
 
 A simulation selects a path from the root to a new leaf, evaluates the leaf and backs the value up (Sutton & Barto 2018,
-section 8.11). ``search_tree`` holds selection and backup with their equations, ``simulators`` what can be searched,
+section 8.11). ``tree`` holds selection and backup with their equations, ``simulators`` what can be searched,
 ``law_kernels`` and ``model_kernels`` the compiled loops:
 
 - no ``evaluate``: UCT with random rollouts (Kocsis and Szepesvári 2006), wholly inside one kernel;
@@ -14,7 +14,7 @@ section 8.11). ``search_tree`` holds selection and backup with their equations, 
 - any other ``evaluate`` or learned model: one call a simulation for the whole batch.
 
 PUCT is Schrittwieser et al. 2020 (https://arxiv.org/abs/1911.08265), Gumbel Danihelka et al. 2022
-(https://openreview.net/forum?id=bERaNdoegnO). Deviations: those in ``search_tree``; and ``n_simulations`` counts the visits
+(https://openreview.net/forum?id=bERaNdoegnO). Deviations: those in ``tree``; and ``n_simulations`` counts the visits
 of the root, those of a tree kept from the last move included (AlphaGo Zero adds them), so that memory is bounded.
 """
 
@@ -29,7 +29,8 @@ from sb3_lecture_envs.board.game import Game
 from .compiled_mlp import TOGETHER, CompiledMLP, aligned
 from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, grow_together, keep_subtrees, plant
 from .model_kernels import explore, imagine, imagine_together
-from .search_tree import (
+from .simulators import STATE, CompiledModel, Evaluate, GameSimulator, LawSimulator, Root
+from .tree import (
     DISCOUNT,
     GUMBEL,
     HIGH,
@@ -49,7 +50,6 @@ from .search_tree import (
     open_roots,
     tree_bytes,
 )
-from .simulators import STATE, CompiledModel, Evaluate, GameSimulator, LawSimulator, Root
 
 logger = logging.getLogger(__name__)
 

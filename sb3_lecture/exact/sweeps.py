@@ -16,7 +16,7 @@ Tv + γ/(1-γ) max d; if episodes can end, 0 counts among the d (the end's own).
 import numba
 import numpy as np
 
-from sb3_lecture.common.mdp_graph import reverse_rows, search_backward
+from sb3_lecture.exact.graph import reverse_rows, search_backward
 from sb3_lecture_envs.mdp import TabularMDP
 
 #: relaxations that keep infinities and NaN what they are

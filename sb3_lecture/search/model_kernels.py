@@ -11,7 +11,7 @@ from numba import njit
 from sb3_lecture.common.distributional import EPSILON
 
 from .compiled_mlp import TOGETHER, forward_block, forward_row, go_on, wide_layer
-from .search_tree import DEPTH, FRESH, SEEN, USED, backup, clear_node, follow, set_prior, uncounted
+from .tree import DEPTH, FRESH, SEEN, USED, backup, clear_node, follow, set_prior, uncounted
 
 LINEAR, RELU, TANH, SCALE = 0, 1, 2, 3  # how a latent state is finished
 

@@ -20,9 +20,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecNormalize
 
 import sb3_lecture_envs  # noqa: F401
-from sb3_lecture.common.callbacks import ExactEvalCallback, ExactGrader, exact_evaluation
-from sb3_lecture.common.mdp_solvers import policy_evaluation, start_value
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact import ExactEvalCallback, ExactGrader, exact_evaluation
+from sb3_lecture.exact.solver import policy_evaluation, start_value
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 

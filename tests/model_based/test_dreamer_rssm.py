@@ -5,7 +5,7 @@ import pytest
 import torch as th
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from sb3_lecture.model_based.latents import (
+from sb3_lecture.model_based.dreamer_latents import (
     CategoricalLatent,
     GaussianLatent,
     _inverse_cdf,
@@ -14,7 +14,7 @@ from sb3_lecture.model_based.latents import (
     sample_index,
     uniform_mix,
 )
-from sb3_lecture.model_based.rssm import RSSM, BlockLinear, kl_losses
+from sb3_lecture.model_based.dreamer_rssm import RSSM, BlockLinear, kl_losses
 
 KINDS = {"categorical": CategoricalLatent(4, 6), "gaussian": GaussianLatent(5)}
 every_kind = pytest.mark.parametrize("kind", KINDS)

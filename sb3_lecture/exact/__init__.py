@@ -1,0 +1,16 @@
+"""What is known exactly: the laws of envs, their graphs, chains and solvers, and the grades that follow from them.
+
+One way through the room, each file handing on once: ``law`` (what an env states) → ``graph`` (who can end) → ``chain`` (the
+value of a policy) → ``solver`` (the optimum) → ``grade`` (a model held against it) → ``callbacks`` (while it learns).
+"""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submod_attrs={
+        "callbacks": ["ExactEvalCallback"],
+        "grade": ["ExactGrader", "ExactResult", "exact_evaluation"],
+        "law": ["law_of"],
+    },
+)

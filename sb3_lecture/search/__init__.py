@@ -1,0 +1,1 @@
+"""The one batched tree search: its tree, its simulators, its kernels."""
