@@ -34,16 +34,18 @@ class CompiledStep:
         self.inputs = (
             *_perceptron(rssm.in_deter)[0],
             _view(rssm.in_z),
+            _view(rssm.in_z_bias),
             *_norm(rssm.in_z_act),
             *_perceptron(rssm.in_action)[0],
         )
         self.mix = (_view(rssm.mix_inputs.weight), _view(rssm.mix_action.weight), *_norm(rssm.mix_act))
         self.blocks = (*_blocks(rssm.mix_deter), *_blocks(rssm.gru))
         self.post = (
-            _view(rssm.post_deter.weight), _view(rssm.post_embed.weight), *_norm(rssm.post_act),
+            _view(rssm.post_deter.weight), _view(rssm.post_embed.weight), _view(rssm.post_embed.bias), *_norm(rssm.post_act),
             _view(rssm.post_params.weight), _view(rssm.post_params.bias),
         )  # fmt: skip
-        self.first = (_view(actor.first.linear.deter_weight), _view(actor.first.linear.table), *_norm(actor.first.act))
+        linear = actor.first.linear
+        self.first = (_view(linear.deter_weight), _view(linear.table), _view(linear.bias), *_norm(actor.first.act))
         self.rest, self.n_rest = _padded(_perceptron(actor.rest))
         self.last = _view(actor.last.weight), _view(actor.last.bias)
         self.actor = actor
@@ -109,15 +111,17 @@ def _norm(act: Any) -> tuple[Array, Array]:
     return scale, np.zeros_like(scale) if shift is None else _view(shift)
 
 
-def _perceptron(stack: nn.Sequential) -> tuple[tuple[Array, Array, Array], ...]:
-    """Weight [out, in], scale and shift of each layer."""
+def _perceptron(stack: nn.Sequential) -> tuple[tuple[Array, Array, Array, Array], ...]:
+    """Weight [out, in], bias, scale and shift of each layer."""
     modules: list[Any] = list(stack)
-    return tuple((_view(modules[i].weight), *_norm(modules[i + 1])) for i in range(0, len(modules), 2))
+    return tuple(
+        (_view(linear.weight), _view(linear.bias), *_norm(act)) for linear, act in zip(modules[::2], modules[1::2], strict=True)
+    )
 
 
 def _padded(layers: tuple[Any, ...]) -> tuple[tuple[Any, ...], int]:
     """Layers and their number; the tuple is filled up, so that all policies are of one type and compiled once."""
-    nothing = (np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    nothing = (np.zeros((0, 0), np.float32), *[np.zeros(0, np.float32)] * 3)
     return (*layers, *[nothing] * (MOST_LAYERS - len(layers))), len(layers)
 
 
@@ -171,8 +175,8 @@ def _norm_act(x: Array, scale: Array, shift: Array, rms: bool) -> None:
 
 
 @njit(cache=True, fastmath=True)
-def _layer(weight: Array, scale: Array, shift: Array, x: Array, rms: bool) -> Array:
-    y = np.zeros(weight.shape[0], np.float32)
+def _layer(weight: Array, bias: Array, scale: Array, shift: Array, x: Array, rms: bool) -> Array:
+    y = bias.copy()
     _matvec(weight, x, y)
     _norm_act(y, scale, shift, rms)
     return y
@@ -187,23 +191,24 @@ def _step(
     """One env: see CompiledStep and RSSM.observe_step; no ``u`` means the mode."""
     embed = vector
     for k in range(n_encoder):
-        embed = _layer(encoder[k][0], encoder[k][1], encoder[k][2], embed, rms)
-    d_weight, d_scale, d_shift, in_z, z_scale, z_shift, a_weight, a_scale, a_shift = inputs
+        embed = _layer(encoder[k][0], encoder[k][1], encoder[k][2], encoder[k][3], embed, rms)
+    d_weight, d_bias, d_scale, d_shift, in_z, z_bias, z_scale, z_shift, a_weight, a_bias, a_scale, a_shift = inputs
     hidden, size = d_weight.shape[0], deter.shape[0]
     h, x = np.zeros(size, np.float32), np.zeros(2 * hidden, np.float32)
+    x[hidden:] = z_bias
     bounded = np.zeros(action.shape[0], np.float32)
     if not is_first:
         h[:] = deter
         _add_rows(z, in_z, x[hidden:])
         for i in range(action.shape[0]):
             bounded[i] = action[i] / max(np.float32(1.0), abs(action[i]))
-    x[:hidden] = _layer(d_weight, d_scale, d_shift, h, rms)
+    x[:hidden] = _layer(d_weight, d_bias, d_scale, d_shift, h, rms)
     _norm_act(x[hidden:], z_scale, z_shift, rms)
     mix_inputs, mix_action, mix_scale, mix_shift = mix
     mix_deter, mix_bias, gru, gru_bias = blocks
     mixed = mix_bias.copy()  # [D]
     _matvec(mix_inputs, x, mixed)
-    _matvec(mix_action, _layer(a_weight, a_scale, a_shift, bounded, rms), mixed)
+    _matvec(mix_action, _layer(a_weight, a_bias, a_scale, a_shift, bounded, rms), mixed)
     n_blocks = mix_deter.shape[0]
     part = size // n_blocks
     for b in range(n_blocks):
@@ -217,21 +222,21 @@ def _step(
             candidate = np.tanh(gates[part + i] / (one + np.exp(-gates[i])))
             update = one / (one + np.exp(one - gates[2 * part + i]))
             new_deter[b * part + i] = h[b * part + i] + update * (candidate - h[b * part + i])
-    post_deter, post_embed, post_scale, post_shift, params_weight, params_bias = post
-    y = np.zeros(post_deter.shape[0], np.float32)
+    post_deter, post_embed, post_bias, post_scale, post_shift, params_weight, params_bias = post
+    y = post_bias.copy()
     _matvec(post_deter, new_deter, y)
     _matvec(post_embed, embed, y)
     _norm_act(y, post_scale, post_shift, rms)
     params = params_bias.copy()
     _matvec(params_weight, y, params)
     _draw(params.reshape(-1, classes), u, unimix, new_z)
-    deter_weight, table, scale, shift = first
-    y = np.zeros(deter_weight.shape[1], np.float32)
+    deter_weight, table, bias, scale, shift = first
+    y = bias.copy()
     _vecmat(new_deter, deter_weight, y)
     _add_rows(new_z, table, y)
     _norm_act(y, scale, shift, rms)
     for k in range(n_rest):
-        y = _layer(rest[k][0], rest[k][1], rest[k][2], y, rms)
+        y = _layer(rest[k][0], rest[k][1], rest[k][2], rest[k][3], y, rms)
     outputs[:] = last[1]
     _matvec(last[0], y, outputs)
 

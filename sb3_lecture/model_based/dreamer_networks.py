@@ -257,9 +257,9 @@ class Encoder(nn.Module):
             for mult in (2, 3, 4, 4)[:n]:
                 depth = mult * sizes.depth
                 if sizes.strided:
-                    parts += [nn.Conv2d(channels, depth, 4, 2, padding=1, bias=False)]
+                    parts += [nn.Conv2d(channels, depth, 4, 2, padding=1)]
                 else:
-                    parts += [nn.Conv2d(channels, depth, 5, padding=2, bias=False), nn.MaxPool2d(2)]
+                    parts += [nn.Conv2d(channels, depth, 5, padding=2), nn.MaxPool2d(2)]
                 parts += [ChannelNormAct(depth, sizes.norm)]
                 channels = depth
             self.cnn = nn.Sequential(*parts, nn.Flatten())

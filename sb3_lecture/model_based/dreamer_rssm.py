@@ -112,7 +112,7 @@ class BlockLinear(nn.Module):
 
 
 class SplitLinear(nn.Module):
-    """A matrix of [h, z], without a bias, kept as one of h and one of z.
+    """A linear map of [h, z], its matrix kept as one of h and one of z.
 
     :param deter: size of h
     :param width: size of the dense z
@@ -123,10 +123,11 @@ class SplitLinear(nn.Module):
         super().__init__()
         self.deter_weight = nn.Parameter(th.empty(deter, units))
         self.table = nn.Parameter(th.empty(width, units))
+        self.bias = nn.Parameter(th.zeros(units))
 
     def forward(self, deter: th.Tensor, z: th.Tensor) -> th.Tensor:
         """Return […, units] of h […, deter] and z in either form."""
-        return deter @ self.deter_weight + embed(z, self.table)
+        return deter @ self.deter_weight + embed(z, self.table) + self.bias
 
 
 class FeatureLayer(nn.Module):
@@ -149,10 +150,13 @@ class FeatureLayer(nn.Module):
 
 
 def layers(n_in: int, units: int, n_layers: int, norm: str) -> nn.Sequential:
-    """Linear maps without bias, each with normalisation and SiLU."""
+    """Linear maps, each with normalisation and SiLU.
+
+    Their biases, 0 at first, are what tells a large input from a small one: RMSNorm(s W x) is the same for every s > 0.
+    """
     parts: list[nn.Module] = []
     for i in range(n_layers):
-        parts += [nn.Linear(n_in if i == 0 else units, units, bias=False), NormAct(units, norm)]
+        parts += [nn.Linear(n_in if i == 0 else units, units), NormAct(units, norm)]
     return nn.Sequential(*parts)
 
 
@@ -180,15 +184,16 @@ class RSSM(nn.Module):
         self.latent, self.deter_size = latent, deter
         self.in_deter = layers(deter, hidden, 1, norm)
         self.in_z = nn.Parameter(th.empty(latent.width, hidden))
+        self.in_z_bias = nn.Parameter(th.zeros(hidden))
         self.in_z_act = NormAct(hidden, norm)
         self.in_action = layers(action_size, hidden, 1, norm)
         self.mix_inputs = nn.Linear(2 * hidden, deter, bias=False)  # each block sees all of both …
         self.mix_action = nn.Linear(hidden, deter, bias=False)
-        self.mix_deter = BlockLinear(deter, deter, blocks)  # … and its own part of h
+        self.mix_deter = BlockLinear(deter, deter, blocks)  # … and its own part of h; the bias of all three
         self.mix_act = NormAct(deter, norm)
         self.gru = BlockLinear(deter, 3 * deter, blocks)
         self.post_deter = nn.Linear(deter, hidden, bias=False)
-        self.post_embed = nn.Linear(embed_size, hidden, bias=False)
+        self.post_embed = nn.Linear(embed_size, hidden)  # the bias of both
         self.post_act = NormAct(hidden, norm)
         self.post_params = nn.Linear(hidden, latent.n_params)
         self.prior = nn.Sequential(*layers(deter, hidden, prior_layers, norm), nn.Linear(hidden, latent.n_params))
@@ -212,7 +217,7 @@ class RSSM(nn.Module):
 
         Block k of the GRU sees block k of h_{t−1} and all of z_{t−1} and a_{t−1}.
         """
-        inputs = th.cat((self.in_deter(deter), self.in_z_act(z_features)), dim=-1)  # [n, 2 hidden]
+        inputs = th.cat((self.in_deter(deter), self.in_z_act(z_features + self.in_z_bias)), dim=-1)  # [n, 2 hidden]
         x = self.mix_act(self.mix_inputs(inputs) + self.mix_deter(deter) + action_features)  # [n, D]
         blocks = self.gru.weight.shape[0]
         gates = self.gru(x).view(-1, blocks, 3, self.deter_size // blocks)  # each block puts out its own three gates
