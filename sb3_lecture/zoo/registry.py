@@ -1,10 +1,13 @@
 """The one table of algorithms: Stable-Baselines3's, sb3-contrib's, ours, and those that other packages bring.
 
-An algorithm is named as ``"module:Class"`` and its module is imported when it is first asked for. Another package adds its
-own through the entry-point group ``sb3_lecture.algorithms``::
+One row an algorithm: its class and its search space, imported when they are first asked for. Another package adds its own
+through two entry-point groups::
 
     [project.entry-points."sb3_lecture.algorithms"]
     my_algo = "my_package.my_algo:MyAlgo"
+
+    [project.entry-points."sb3_lecture.search_spaces"]
+    my_algo = "my_package.my_algo:sample_my_algo"
 
 and may ship ``zoo_configs/my_algo.yml`` inside ``my_package``.
 """
@@ -14,117 +17,110 @@ import importlib.metadata
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sb3_lecture.zoo.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-#: name on the command line → "module:Class"
-ALGORITHMS: dict[str, str] = {
+
+class Row(NamedTuple):
+    """Where an algorithm is.
+
+    :param target: "module:Class"
+    :param space: its search space, a function of ``sb3_lecture.zoo.search_spaces`` or "module:function", in rl_zoo3's form
+        (trial, n_actions, n_envs, additional_args) → hyperparameters; "": the one that rl_zoo3 itself has
+    """
+
+    target: str
+    space: str = ""
+
+
+#: name on the command line → where it is
+ALGORITHMS: dict[str, Row] = {
     # Stable-Baselines3
-    "a2c": "stable_baselines3:A2C",
-    "ddpg": "stable_baselines3:DDPG",
-    "dqn": "stable_baselines3:DQN",
-    "ppo": "stable_baselines3:PPO",
-    "sac": "stable_baselines3:SAC",
-    "td3": "stable_baselines3:TD3",
+    "a2c": Row("stable_baselines3:A2C"),
+    "ddpg": Row("stable_baselines3:DDPG"),
+    "dqn": Row("stable_baselines3:DQN"),
+    "ppo": Row("stable_baselines3:PPO"),
+    "sac": Row("stable_baselines3:SAC"),
+    "td3": Row("stable_baselines3:TD3"),
     # sb3-contrib
-    "ars": "sb3_contrib:ARS",
-    "crossq": "sb3_contrib:CrossQ",
-    "ppo_lstm": "sb3_contrib:RecurrentPPO",
-    "ppo_mask": "sb3_contrib:MaskablePPO",
-    "qrdqn": "sb3_contrib:QRDQN",
-    "tqc": "sb3_contrib:TQC",
-    "trpo": "sb3_contrib:TRPO",
+    "ars": Row("sb3_contrib:ARS"),
+    "crossq": Row("sb3_contrib:CrossQ", "sample_crossq"),
+    "ppo_lstm": Row("sb3_contrib:RecurrentPPO"),
+    "ppo_mask": Row("sb3_contrib:MaskablePPO", "rl_zoo3.hyperparams_opt:sample_ppo_params"),
+    "qrdqn": Row("sb3_contrib:QRDQN"),
+    "tqc": Row("sb3_contrib:TQC"),
+    "trpo": Row("sb3_contrib:TRPO"),
     # ours: tables
-    "double_q_learning": "sb3_lecture.tabular.double_q_learning:DoubleQLearning",
-    "dyna_q": "sb3_lecture.tabular.dyna_q:DynaQ",
-    "expected_sarsa": "sb3_lecture.tabular.expected_sarsa:ExpectedSarsa",
-    "gradient_bandit": "sb3_lecture.tabular.gradient_bandit:GradientBandit",
-    "monte_carlo_control": "sb3_lecture.tabular.monte_carlo_control:MonteCarloControl",
-    "monte_carlo_prediction": "sb3_lecture.tabular.monte_carlo_prediction:MonteCarloPrediction",
-    "n_step_sarsa": "sb3_lecture.tabular.n_step_sarsa:NStepSarsa",
-    "policy_evaluation": "sb3_lecture.tabular.policy_evaluation:PolicyEvaluation",
-    "policy_iteration": "sb3_lecture.tabular.policy_iteration:PolicyIteration",
-    "prioritized_sweeping": "sb3_lecture.tabular.prioritized_sweeping:PrioritizedSweeping",
-    "q_lambda": "sb3_lecture.tabular.q_lambda:QLambda",
-    "q_learning": "sb3_lecture.tabular.q_learning:QLearning",
-    "sarsa": "sb3_lecture.tabular.sarsa:Sarsa",
-    "sarsa_lambda": "sb3_lecture.tabular.sarsa_lambda:SarsaLambda",
-    "td_prediction": "sb3_lecture.tabular.td_prediction:TDPrediction",
-    "value_iteration": "sb3_lecture.tabular.value_iteration:ValueIteration",
+    "double_q_learning": Row("sb3_lecture.tabular.double_q_learning:DoubleQLearning", "sample_table"),
+    "dyna_q": Row("sb3_lecture.tabular.dyna_q:DynaQ", "sample_dyna_q"),
+    "expected_sarsa": Row("sb3_lecture.tabular.expected_sarsa:ExpectedSarsa", "sample_table"),
+    "gradient_bandit": Row("sb3_lecture.tabular.gradient_bandit:GradientBandit", "sample_gradient_bandit"),
+    "monte_carlo_control": Row("sb3_lecture.tabular.monte_carlo_control:MonteCarloControl", "sample_monte_carlo_control"),
+    "monte_carlo_prediction": Row(
+        "sb3_lecture.tabular.monte_carlo_prediction:MonteCarloPrediction", "sample_monte_carlo_prediction"
+    ),
+    "n_step_sarsa": Row("sb3_lecture.tabular.n_step_sarsa:NStepSarsa", "sample_n_step_sarsa"),
+    "policy_evaluation": Row("sb3_lecture.tabular.policy_evaluation:PolicyEvaluation", "sample_planning"),
+    "policy_iteration": Row("sb3_lecture.tabular.policy_iteration:PolicyIteration", "sample_policy_iteration"),
+    "prioritized_sweeping": Row("sb3_lecture.tabular.prioritized_sweeping:PrioritizedSweeping", "sample_prioritized_sweeping"),
+    "q_lambda": Row("sb3_lecture.tabular.q_lambda:QLambda", "sample_q_lambda"),
+    "q_learning": Row("sb3_lecture.tabular.q_learning:QLearning", "sample_table"),
+    "sarsa": Row("sb3_lecture.tabular.sarsa:Sarsa", "sample_table"),
+    "sarsa_lambda": Row("sb3_lecture.tabular.sarsa_lambda:SarsaLambda", "sample_sarsa_lambda"),
+    "td_prediction": Row("sb3_lecture.tabular.td_prediction:TDPrediction", "sample_td_prediction"),
+    "value_iteration": Row("sb3_lecture.tabular.value_iteration:ValueIteration", "sample_planning"),
     # ours: policy gradients
-    "actor_critic": "sb3_lecture.policy_gradient.actor_critic:ActorCritic",
-    "ppo_penalty": "sb3_lecture.policy_gradient.ppo_penalty:PPOPenalty",
-    "reinforce": "sb3_lecture.policy_gradient.reinforce:REINFORCE",
-    "sac_discrete": "sb3_lecture.policy_gradient.sac_discrete:SACDiscrete",
+    "actor_critic": Row("sb3_lecture.policy_gradient.actor_critic:ActorCritic", "sample_actor_critic"),
+    "ppo_penalty": Row("sb3_lecture.policy_gradient.ppo_penalty:PPOPenalty", "sample_ppo_penalty"),
+    "reinforce": Row("sb3_lecture.policy_gradient.reinforce:REINFORCE", "sample_reinforce"),
+    "sac_discrete": Row("sb3_lecture.policy_gradient.sac_discrete:SACDiscrete", "sample_sac_discrete"),
     # ours: values
-    "barebone_dqn": "sb3_lecture.value_based.barebone_dqn:BareboneDQN",
+    "barebone_dqn": Row("sb3_lecture.value_based.barebone_dqn:BareboneDQN", "sample_barebone_dqn"),
     # ours: models and search
-    "alphazero": "sb3_lecture.model_based.alphazero:AlphaZero",
-    "dreamer_v3": "sb3_lecture.model_based.dreamer_v3:DreamerV3",
-    "muzero": "sb3_lecture.model_based.muzero:MuZero",
-    "world_models": "sb3_lecture.model_based.world_models:WorldModels",
+    "alphazero": Row("sb3_lecture.model_based.alphazero:AlphaZero", "sample_alphazero"),
+    "dreamer_v3": Row("sb3_lecture.model_based.dreamer_v3:DreamerV3", "sample_dreamer_v3"),
+    "muzero": Row("sb3_lecture.model_based.muzero:MuZero", "sample_muzero"),
+    "world_models": Row("sb3_lecture.model_based.world_models:WorldModels", "sample_world_models"),
     # ours: evolution
-    "cmaes": "sb3_lecture.evolutionary.cma_es:CMAES",
-    "es": "sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies",
-    "ga": "sb3_lecture.evolutionary.genetic_algorithm:GeneticAlgorithm",
+    "cmaes": Row("sb3_lecture.evolutionary.cma_es:CMAES", "sample_cmaes"),
+    "es": Row("sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies", "sample_es"),
+    "ga": Row("sb3_lecture.evolutionary.genetic_algorithm:GeneticAlgorithm", "sample_ga"),
 }
 
-#: name → "module:function" of the algorithm's search space, in rl_zoo3's form
-#: (trial, n_actions, n_envs, additional_args) → hyperparameters; rl_zoo3's own spaces serve where none is named
-SEARCH_SPACES: dict[str, str] = {
-    "actor_critic": "sb3_lecture.zoo.search_spaces:sample_actor_critic",
-    "alphazero": "sb3_lecture.zoo.search_spaces:sample_alphazero",
-    "barebone_dqn": "sb3_lecture.zoo.search_spaces:sample_barebone_dqn",
-    "cmaes": "sb3_lecture.zoo.search_spaces:sample_cmaes",
-    "crossq": "sb3_lecture.zoo.search_spaces:sample_crossq",
-    "double_q_learning": "sb3_lecture.zoo.search_spaces:sample_table",
-    "dreamer_v3": "sb3_lecture.zoo.search_spaces:sample_dreamer_v3",
-    "dyna_q": "sb3_lecture.zoo.search_spaces:sample_dyna_q",
-    "es": "sb3_lecture.zoo.search_spaces:sample_es",
-    "expected_sarsa": "sb3_lecture.zoo.search_spaces:sample_table",
-    "ga": "sb3_lecture.zoo.search_spaces:sample_ga",
-    "gradient_bandit": "sb3_lecture.zoo.search_spaces:sample_gradient_bandit",
-    "monte_carlo_control": "sb3_lecture.zoo.search_spaces:sample_monte_carlo_control",
-    "monte_carlo_prediction": "sb3_lecture.zoo.search_spaces:sample_monte_carlo_prediction",
-    "muzero": "sb3_lecture.zoo.search_spaces:sample_muzero",
-    "n_step_sarsa": "sb3_lecture.zoo.search_spaces:sample_n_step_sarsa",
-    "policy_evaluation": "sb3_lecture.zoo.search_spaces:sample_planning",
-    "policy_iteration": "sb3_lecture.zoo.search_spaces:sample_policy_iteration",
-    "ppo_penalty": "sb3_lecture.zoo.search_spaces:sample_ppo_penalty",
-    "prioritized_sweeping": "sb3_lecture.zoo.search_spaces:sample_prioritized_sweeping",
-    "q_lambda": "sb3_lecture.zoo.search_spaces:sample_q_lambda",
-    "q_learning": "sb3_lecture.zoo.search_spaces:sample_table",
-    "reinforce": "sb3_lecture.zoo.search_spaces:sample_reinforce",
-    "sac_discrete": "sb3_lecture.zoo.search_spaces:sample_sac_discrete",
-    "sarsa": "sb3_lecture.zoo.search_spaces:sample_table",
-    "sarsa_lambda": "sb3_lecture.zoo.search_spaces:sample_sarsa_lambda",
-    "td_prediction": "sb3_lecture.zoo.search_spaces:sample_td_prediction",
-    "value_iteration": "sb3_lecture.zoo.search_spaces:sample_planning",
-    "world_models": "sb3_lecture.zoo.search_spaces:sample_world_models",
-    "ppo_mask": "rl_zoo3.hyperparams_opt:sample_ppo_params",
-}
-
-ENTRY_POINT_GROUP = "sb3_lecture.algorithms"
+#: entry-point groups of other packages
+ALGORITHM_GROUP, SPACE_GROUP = "sb3_lecture.algorithms", "sb3_lecture.search_spaces"
+_SPACES_MODULE = "sb3_lecture.zoo.search_spaces"
 
 
 @cache
-def algorithms() -> dict[str, str]:
-    """Return every known algorithm, name → "module:Class": the table above, and what installed packages add to it."""
+def algorithms() -> dict[str, Row]:
+    """Return every known algorithm by name: the table above, and what installed packages add to it."""
     table = dict(ALGORITHMS)
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+    for entry in importlib.metadata.entry_points(group=ALGORITHM_GROUP):
         if entry.name in ALGORITHMS:
-            print(f"Ignoring {entry.value!r}: the name {entry.name!r} is taken by {ALGORITHMS[entry.name]}", file=sys.stderr)
+            _ignore(entry.value, f"the name {entry.name!r} is taken by {ALGORITHMS[entry.name].target}")
         else:
-            table[entry.name] = entry.value
+            table[entry.name] = Row(entry.value)
+    for entry in importlib.metadata.entry_points(group=SPACE_GROUP):
+        if entry.name in ALGORITHMS:
+            _ignore(entry.value, f"{entry.name!r} is no algorithm of its package, but {ALGORITHMS[entry.name].target}")
+        elif entry.name not in table:
+            _ignore(entry.value, f"no package brings an algorithm {entry.name!r} (entry points of {ALGORITHM_GROUP!r})")
+        else:
+            table[entry.name] = table[entry.name]._replace(space=entry.value)
     return dict(sorted(table.items()))
 
 
-def target(name: str) -> str:
-    """Return where an algorithm lives, as "module:Class".
+def _ignore(value: str, reason: str) -> None:
+    print(f"Ignoring {value!r}: {reason}", file=sys.stderr)
+
+
+def row(name: str) -> Row:
+    """Return where an algorithm and its search space are.
 
     :raises UserError: if there is no such algorithm
     """
@@ -132,6 +128,14 @@ def target(name: str) -> str:
     if name not in table:
         raise UserError(f"unknown algorithm {name!r}{nearest(name, table)}; known: {', '.join(table)}")
     return table[name]
+
+
+def target(name: str) -> str:
+    """Return where an algorithm lives, as "module:Class".
+
+    :raises UserError: if there is no such algorithm
+    """
+    return row(name).target
 
 
 def algorithm(name: str) -> "type[BaseAlgorithm]":
@@ -144,17 +148,17 @@ def algorithm(name: str) -> "type[BaseAlgorithm]":
 
 
 def search_space(name: str) -> Callable[..., dict[str, Any]]:
-    """Return the search space of an algorithm: the one named in ``SEARCH_SPACES``, otherwise rl_zoo3's.
+    """Return the search space of an algorithm: its row's, otherwise rl_zoo3's.
 
-    :raises UserError: if neither has one
+    :raises UserError: if there is no such algorithm, or neither has a space for it
     """
+    space = row(name).space
+    if space:
+        return _load(space if ":" in space else f"{_SPACES_MODULE}:{space}")
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
 
-    if name in SEARCH_SPACES:
-        return _load(SEARCH_SPACES[name])
     if name not in HYPERPARAMS_SAMPLER:
-        known = sorted({*SEARCH_SPACES, *HYPERPARAMS_SAMPLER})
-        raise UserError(f"{name} has no search space yet; spaces exist for {', '.join(known)}")
+        raise UserError(f"{name} has no search space; its package can bring one (entry points of {SPACE_GROUP!r})")
     return HYPERPARAMS_SAMPLER[name]
 
 
@@ -175,3 +179,5 @@ def _load(where: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise UserError(f"cannot import {where!r}: {error}; is its package installed?") from error
+    except (AttributeError, ValueError) as error:  # a wrong name, or an empty one
+        raise UserError(f"cannot import {where!r}: {error}; write module:name") from error

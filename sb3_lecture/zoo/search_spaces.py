@@ -33,11 +33,11 @@ def no_her() -> dict[str, Any]:
 def fill_rl_zoo3(names: Iterable[str] | None = None) -> None:
     """Enter search spaces, and their converters, into rl_zoo3's own tables.
 
-    :param names: the algorithms; None: all that have a space of ours
+    :param names: the algorithms; None: all whose row names a space
     """
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 
-    for name in registry.SEARCH_SPACES if names is None else names:
+    for name in [name for name, row in registry.algorithms().items() if row.space] if names is None else names:
         if name not in HYPERPARAMS_SAMPLER:
             HYPERPARAMS_SAMPLER[name] = registry.search_space(name)
         if name not in HYPERPARAMS_CONVERTER:
