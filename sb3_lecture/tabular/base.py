@@ -23,14 +23,13 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.tabular.backend import (
     BACKENDS,
     CompiledWorld,
     find_world,
     monitors,
     put_states,
-    step_in_turn,
-    step_together,
 )
 from sb3_lecture.tabular.callback_calls import NEVER, next_call, skip_calls, unknown_callbacks
 from sb3_lecture.tabular.kernels import (

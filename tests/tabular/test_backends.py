@@ -27,9 +27,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture
+from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.exact import ExactEvalCallback
-from sb3_lecture.tabular.backend import step_in_turn, step_together
 from sb3_lecture.tabular.base import TabularAlgorithm
 from sb3_lecture.tabular.callback_calls import NEVER, NextCall, next_call
 from sb3_lecture.tabular.kernels import fingerprint
