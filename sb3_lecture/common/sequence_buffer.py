@@ -7,9 +7,17 @@ A row is a moment: what was seen, the reward that came with it, what was done ne
 An episode of n steps has n + 1 rows: its last observation has one too (``is_last``; ``is_terminal`` unless a time limit cut
 the episode), and the next episode opens with ``is_first`` and no reward. The latent of the row before a sequence is where a
 learner takes up the sequence; ``refresh`` writes its newer latents back (Hafner et al. 2023, version 2, "replay context").
+
+On disk (``memmap_dir``) a buffer is a folder: an .npy a column, ``written.npy`` with the rows written so far, ``buffer.json``
+with its layout and an id, and a lock. ``buffer.json`` is written last and whole, a row is counted after it has been stored:
+what a kill leaves is a buffer, less the row that was being written, which the next one replaces. A folder is never emptied:
+a new buffer wants a new folder, and only one that names the id, as a loaded model does, opens what is there.
 """
 
+import json
 import os
+import uuid
+import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +75,9 @@ class SequenceBuffer(ReplayBuffer):
     :param latent_shape: of z (default (1,))
     :param latent_dtype: torch dtype of z by name, "int32" (default) or "float32"
     :param memmap_dir: folder of files to keep the arrays in instead of memory; None: memory (default)
-    :raises ValueError: if it cannot hold one sequence an env, or is larger than the machine's memory
+    :param memmap_id: id of the buffer on disk to go on with, opened when it is first used; None: a new one (default)
+    :raises ValueError: if it cannot hold one sequence an env, is larger than the machine's memory, or if the folder holds
+        another buffer or is in use
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class SequenceBuffer(ReplayBuffer):
         latent_shape: tuple[int, ...] = (1,),
         latent_dtype: str = "int32",
         memmap_dir: str | None = None,
+        memmap_id: str | None = None,
     ) -> None:
         BaseBuffer.__init__(self, buffer_size, observation_space, action_space, device, n_envs)  # its own arrays, below
         self.optimize_memory_usage, self.handle_timeout_termination = False, True
@@ -107,12 +118,57 @@ class SequenceBuffer(ReplayBuffer):
             "z": (latent_shape, np.float32 if self.latent_dtype.is_floating_point else np.int16),
         }  # fmt: skip
         self.rows_total = n_envs * self.capacity
-        n_bytes = sum(self.rows_total * int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in layout.values())
+        layout = {name: ((self.rows_total, *shape), kind) for name, (shape, kind) in layout.items()}
+        n_bytes = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in layout.values())
         _announce(n_bytes, self.rows_total, memmap_dir)
-        self.store = {
-            name: _allocate(name, (self.rows_total, *shape), kind, memmap_dir) for name, (shape, kind) in layout.items()
-        }
-        self.write = np.zeros(n_envs, np.int64)  # [n_envs], rows ever written by each env
+        self._store: dict[str, Array] | None = None
+        self._write = np.zeros(n_envs, np.int64)
+        self._disk = None if memmap_dir is None else _Disk(memmap_dir, layout, n_envs, memmap_id or uuid.uuid4().hex)
+        if self._disk is None:
+            self._store = {name: np.zeros(shape, kind) for name, (shape, kind) in layout.items()}  # pages are taken as written
+        elif memmap_id is None:
+            self._disk.create()
+            self._open()
+
+    def _open(self) -> None:
+        assert self._disk is not None
+        self._store, self._write = self._disk.open()
+        self.full = bool((self._write >= self.capacity).all())
+        self.pos = int(self._write[0] % self.capacity)
+
+    @property
+    def memmap_id(self) -> str | None:
+        """The id of the buffer on disk, None in memory."""
+        return None if self._disk is None else self._disk.id
+
+    @property
+    def store(self) -> dict[str, Array]:
+        """The columns, each [rows of all envs, …]."""
+        if self._store is None:
+            self._open()
+        assert self._store is not None
+        return self._store
+
+    @property
+    def write(self) -> Array:
+        """Rows ever written by each env, int64 [n_envs]."""
+        if self._store is None:
+            self._open()
+        return self._write
+
+    def close(self) -> None:
+        """Let another buffer have the folder; what is used again is opened again."""
+        if self._disk is not None:
+            self._store = None
+            self._write = np.zeros(self.n_envs, np.int64)
+            self._disk.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle a buffer in memory whole, and of one on disk where it is."""
+        state = self.__dict__.copy()
+        if self._disk is not None:
+            state |= {"_store": None, "_write": np.zeros(self.n_envs, np.int64)}
+        return state
 
     def size(self) -> int:
         """Return the rows held, of all envs together."""
@@ -146,7 +202,7 @@ class SequenceBuffer(ReplayBuffer):
         given |= columns
         for name, array in self.store.items():
             array[at] = given.get(name, 0)
-        self.write[envs] += 1
+        self.write[envs] += 1  # after the row: a kill between loses it, and nothing else
         self.full = bool((self.write >= self.capacity).all())
         self.pos = int(self.write[0] % self.capacity)
 
@@ -212,9 +268,101 @@ def _announce(n_bytes: int, rows: int, memmap_dir: str | None) -> None:
         )
 
 
-def _allocate(name: str, shape: tuple[int, ...], dtype: Any, memmap_dir: str | None) -> Array:
-    if memmap_dir is None:
-        return np.zeros(shape, dtype)  # pages are taken as they are written
-    folder = Path(memmap_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(folder / f"{name.rstrip('.')}.npy", mode="w+", dtype=dtype, shape=shape)
+class _Disk:
+    """A buffer's folder.
+
+    :param folder: where
+    :param layout: shape and type of each column
+    :param n_envs: number of envs
+    :param id: of the buffer
+    """
+
+    def __init__(self, folder: str, layout: dict[str, tuple[tuple[int, ...], Any]], n_envs: int, id: str) -> None:
+        self.folder, self.id = Path(folder), id
+        self.arrays = {name.rstrip("."): (shape, np.dtype(kind).str) for name, (shape, kind) in layout.items()}
+        self.names = {name: name.rstrip(".") for name in layout}
+        self.arrays["written"] = ((n_envs,), np.dtype(np.int64).str)
+        self._lock: Any = None
+
+    def _description(self) -> dict[str, Any]:
+        return {"id": self.id, "arrays": {name: [list(shape), kind] for name, (shape, kind) in self.arrays.items()}}
+
+    def create(self) -> None:
+        """Make the files of an empty buffer.
+
+        :raises ValueError: if there is one already
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._take()
+        if any(self.folder.glob("*.npy")):
+            self.close()
+            raise ValueError(
+                f"memmap_dir={str(self.folder)!r} holds a replay buffer already. Load the model that it belongs to, give "
+                "another folder, or delete this one"
+            )
+        for name, (shape, kind) in self.arrays.items():
+            np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=np.dtype(kind), shape=shape)
+        beside = self.folder / "buffer.json.tmp"
+        beside.write_text(json.dumps(self._description()))
+        os.replace(beside, self.folder / "buffer.json")
+
+    def open(self) -> tuple[dict[str, Array], Array]:
+        """Return the columns and the rows written; make the buffer if there is none.
+
+        :raises ValueError: if another buffer is there, or somebody else has it open
+        """
+        if not (self.folder / "buffer.json").exists():
+            self.create()
+        self._take()
+        found = json.loads((self.folder / "buffer.json").read_text())
+        if found != self._description():
+            self.close()
+            what = (
+                "another model" if found.get("id") != self.id else "the same model with other spaces, sizes or numbers of rows"
+            )
+            raise ValueError(
+                f"memmap_dir={str(self.folder)!r} holds the replay buffer of {what}: give another folder, "
+                'replay_buffer_kwargs={"memmap_dir": "FOLDER"}'
+            )
+        arrays = {name: np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="r+") for name in self.arrays}
+        return {name: arrays[file] for name, file in self.names.items()}, arrays["written"]
+
+    def _take(self) -> None:
+        """Lock the folder; the lock goes with the process, or with this object."""
+        if self._lock is not None:
+            return
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
+        try:
+            _lock_file(lock)
+        except OSError:
+            os.close(lock)
+            raise ValueError(
+                f"memmap_dir={str(self.folder)!r} is in use by another model: give this one its own folder, "
+                'replay_buffer_kwargs={"memmap_dir": "FOLDER"}, or close the other (model.replay_buffer.close())'
+            ) from None
+        self._lock = weakref.finalize(self, os.close, lock)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            self._lock()
+            self._lock = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the lock where it is."""
+        return {**self.__dict__, "_lock": None}
+
+
+def _lock_file(handle: int) -> None:
+    """Lock an open file without waiting.
+
+    :raises OSError: if it is locked
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -115,7 +115,8 @@ def _perceptron(stack: nn.Sequential) -> tuple[tuple[Array, Array, Array, Array]
     """Weight [out, in], bias, scale and shift of each layer."""
     modules: list[Any] = list(stack)
     return tuple(
-        (_view(linear.weight), _view(linear.bias), *_norm(act)) for linear, act in zip(modules[::2], modules[1::2], strict=True)
+        (_view(linear.weight), _view(linear.bias), *_norm(act))
+        for linear, act in zip(modules[::2], modules[1::2], strict=True)
     )
 
 

@@ -1,5 +1,6 @@
 """The SB3 policy of DreamerV3: all its networks, and how it acts with a memory of the episode."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -124,6 +125,19 @@ class DreamerPolicy(BasePolicy):
         self.register_buffer("return_range", th.zeros(()))  # S of eq. 7
         learned = [p for p in self.parameters() if p.requires_grad]
         self.optimizer = optimizer_class(learned, lr=lr_schedule(1), **optimizer_kwargs)  # type: ignore[call-arg]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load the weights of a policy of the same sizes, see torch.
+
+        :raises ValueError: for one of the time when its layers had no biases
+        """
+        missing = set(self.state_dict()) - set(state_dict)
+        if missing and all(name.endswith("bias") for name in missing):
+            raise ValueError(
+                f"This DreamerV3 was saved when its layers had no biases ({len(missing)} are missing, {min(missing)} first): "
+                "train it again, or load it with the version of sb3-lecture that saved it"
+            )
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     # ------------------------------------------------------------------ looking ahead
 

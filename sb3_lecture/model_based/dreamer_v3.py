@@ -186,6 +186,7 @@ class DreamerV3(OffPolicyAlgorithm):
         self.free_bits = free_bits
         self.actor_gradient, self.compile, self.bf16 = actor_gradient, compile, bf16
         self._owed = 0.0  # gradient steps that the env steps so far have earned
+        self._replay_id: str | None = None  # of the replay buffer on disk, which a loaded model goes on with
         if _init_setup_model:
             self._setup_model()
 
@@ -202,8 +203,9 @@ class DreamerV3(OffPolicyAlgorithm):
             self.replay_buffer = SequenceBuffer(
                 self.buffer_size, self.observation_space, space, self.device, self.n_envs, batch_length=self.batch_length,
                 action_size=action_size(space), deter_size=sizes.deter, latent_shape=latent.shape,
-                latent_dtype=str(latent.dtype).removeprefix("torch."), **self.replay_buffer_kwargs,
+                latent_dtype=str(latent.dtype).removeprefix("torch."), memmap_id=self._replay_id, **self.replay_buffer_kwargs,
             )  # fmt: skip
+            self._replay_id = self.replay_buffer.memmap_id
         super()._setup_model()
         if self.compile:
             mode = self.compile if isinstance(self.compile, str) else None
@@ -286,7 +288,7 @@ class DreamerV3(OffPolicyAlgorithm):
         )  # fmt: skip
         if dones.any():
             ended = np.flatnonzero(dones)
-            last = [infos[i]["terminal_observation"] for i in ended]
+            last = [self._original_observation(infos[i]["terminal_observation"]) for i in ended]
             observations = (
                 {k: np.stack([o[k] for o in last]) for k in last[0]} if isinstance(new_obs, dict) else np.stack(last)
             )
@@ -302,6 +304,10 @@ class DreamerV3(OffPolicyAlgorithm):
             self._last_original_obs = self._vec_normalize_env.get_original_obs()
         if self.num_timesteps > self.learning_starts and self.replay_buffer.ready:
             self._owed += self.n_envs * self.replay_ratio / (self.batch_size * self.batch_length)
+
+    def _original_observation(self, observation: Any) -> Any:
+        """Undo VecNormalize, which normalises the last observation of an episode where it lies, in the infos."""
+        return observation if self._vec_normalize_env is None else self._vec_normalize_env.unnormalize_obs(observation)
 
     # ------------------------------------------------------------------ learning
 
@@ -419,6 +425,16 @@ class DreamerV3(OffPolicyAlgorithm):
         targets = lambda_returns(batch.rewards[1:], discounts, imagined_returns[1:], imagined_returns[-1], lambdas)
         inside = (~batch.is_last[:-1]).float()  # the step from the last row of an episode is none
         return (inside * critic.loss(logits, targets, slow)).mean()
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Load a replay buffer that was saved, or open the folder again in which it lies.
+
+        :param path: file
+        :param truncate_last_traj: for SB3; an episode that the save interrupted is cut in any case
+        """
+        super().load_replay_buffer(path, truncate_last_traj)
+        assert self.replay_buffer is not None
+        self._replay_id = self.replay_buffer.memmap_id
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_memory", "_is_first", "_arrival_rewards"]

@@ -262,6 +262,7 @@ class WorldModels(BaseAlgorithm):
         running: list[list[tuple[Any, Any, float]]] = [[] for _ in range(n)]
         policy, state = self.policy, self.policy.rnn.initial_state(n)
         obs: Any = env.reset()
+        seen = self._seen(obs)
         end = self.num_timesteps + n_steps
         callback.on_rollout_start()
         while self.num_timesteps < end:
@@ -282,17 +283,20 @@ class WorldModels(BaseAlgorithm):
             self._update_info_buffer(infos, dones)
             rewards = self._original(rewards)
             for i in range(n):
-                running[i].append((obs[i], actions[i], float(rewards[i])))
+                running[i].append((seen[i], actions[i], float(rewards[i])))
                 if dones[i]:
                     terminated = not infos[i].get("TimeLimit.truncated", False)
-                    self._keep(running[i], infos[i]["terminal_observation"], terminated)
+                    last = infos[i]["terminal_observation"]
+                    if self._vec_normalize_env is not None:  # which normalises it where it lies
+                        last = self._vec_normalize_env.unnormalize_obs(last)
+                    self._keep(running[i], last, terminated)
                     running[i] = []
             state = _forget(state, dones)
-            obs = new_obs
+            obs, seen = new_obs, self._seen(new_obs)
         self._last_obs = obs
         for i in range(n):
             if running[i]:
-                self._keep(running[i], obs[i], terminated=False)
+                self._keep(running[i], seen[i], terminated=False)
         callback.on_rollout_end()
         return True
 
@@ -307,6 +311,16 @@ class WorldModels(BaseAlgorithm):
 
     def _original(self, rewards: np.ndarray) -> np.ndarray:
         return rewards if self._vec_normalize_env is None else self._vec_normalize_env.get_original_reward()
+
+    def _seen(self, observations: Any) -> Any:
+        """Return the newest observations [n, …] as they were before VecNormalize: those are kept."""
+        return observations if self._vec_normalize_env is None else self._vec_normalize_env.get_original_obs()
+
+    def _shown(self, observations: np.ndarray) -> th.Tensor:
+        """Return observations kept [n, …] as they are seen while acting."""
+        if self._vec_normalize_env is not None:
+            observations = self._vec_normalize_env.normalize_obs(observations)  # type: ignore[assignment]
+        return th.as_tensor(observations, device=self.device)
 
     # ---- V and M
 
@@ -333,7 +347,7 @@ class WorldModels(BaseAlgorithm):
             sums = np.zeros(2)
             for batch in _batches(rng.permutation(len(frames)), self.batch_size):
                 observations = np.stack([episodes[e].observations[t] for e, t in frames[batch]])
-                x = self.policy.inputs(th.as_tensor(observations, device=self.device))
+                x = self.policy.inputs(self._shown(observations))
                 reconstruction, kl = self.policy.vae.losses(x)  # [batch] each
                 loss = (reconstruction + kl.clamp(min=floor)).mean()
                 self.vae_optimizer.zero_grad()
@@ -350,7 +364,7 @@ class WorldModels(BaseAlgorithm):
         parts = []
         for episode in self.replay_buffer:
             for i in range(0, len(episode.observations), BATCH):
-                frames = th.as_tensor(episode.observations[i : i + BATCH], device=self.device)
+                frames = self._shown(episode.observations[i : i + BATCH])
                 parts.append(th.stack(self.policy.encode(frames), dim=1))
         return th.cat(parts)
 

@@ -130,6 +130,59 @@ def test_a_buffer_on_disk_is_a_buffer(tmp_path):
     assert isinstance(buffer.store["deter"], np.memmap) and (tmp_path / "replay" / "deter.npy").exists()
 
 
+def test_a_buffer_on_disk_is_opened_again_by_its_id_alone(tmp_path):
+    folder = str(tmp_path / "replay")
+    buffer = make(memmap_dir=folder)
+    fill(buffer, 30)
+    rewards = buffer.store["rewards"].copy()
+    with pytest.raises(ValueError, match="in use by another model"):
+        make(memmap_dir=folder)
+    later = make(memmap_dir=folder, memmap_id=buffer.memmap_id)  # touches nothing yet
+    with pytest.raises(ValueError, match="in use by another model"):
+        later.size()
+    buffer.close()
+    for id, words in ((None, "holds a replay buffer already"), ("other", "of another model")):
+        with pytest.raises(ValueError, match=words):
+            make(memmap_dir=folder, memmap_id=id).size()
+    with pytest.raises(ValueError, match="other spaces, sizes"):
+        make(size=60, memmap_dir=folder, memmap_id=buffer.memmap_id).size()
+    assert later.size() == 40 and later.write.tolist() == [30, 30]
+    np.testing.assert_array_equal(later.store["rewards"], rewards)
+    later.add(np.array([1]), np.full((1, 2), 7.0), rewards=np.array([-5.0]), is_first=np.array([False]))
+    assert later.store["rewards"][20 + 30 % 20] == -5.0  # the ring of env 1 goes on where it was
+    later.close()
+    assert buffer.write.tolist() == [30, 31] and buffer.store["rewards"][30] == -5.0  # and so does the first, opened again
+
+
+def test_a_buffer_on_disk_is_pickled_where_it_lies(tmp_path):
+    buffer = make(size=4000, memmap_dir=str(tmp_path / "replay"))
+    fill(buffer, 30)
+    pickled = pickle.dumps(buffer)
+    assert len(pickled) < 4000
+    copy = pickle.loads(pickled)
+    buffer.close()
+    assert copy.write.tolist() == [30, 30]
+    np.testing.assert_array_equal(copy.store["rewards"][:30], buffer_rewards(tmp_path / "replay")[:30])
+
+
+def buffer_rewards(folder):
+    return np.load(folder / "rewards.npy", mmap_mode="r")
+
+
+def test_what_a_kill_leaves_is_a_buffer_or_refused(tmp_path, monkeypatch):
+    buffer = make(memmap_dir=str(tmp_path / "a"), n_envs=1, size=20)
+    fill(buffer, 30)
+    buffer.store["rewards"][30 % 20] = np.nan  # a row that was being written, not counted yet
+    buffer.close()
+    buffer.add(np.array([0]), np.full((1, 2), 31.0), rewards=np.array([31.0]), is_first=np.array([False]))
+    assert buffer.sample(100).rewards.isfinite().all() and buffer.write.tolist() == [31]
+    monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        make(memmap_dir=str(tmp_path / "b"))
+    with pytest.raises(ValueError, match="delete this one"):  # never taken for empty
+        make(memmap_dir=str(tmp_path / "b"))
+
+
 def test_a_pickled_buffer_goes_on():
     buffer = make()
     fill(buffer, 30)

@@ -1,8 +1,12 @@
 """The RSSM and its latents, against torch's distributions, dense twins and themselves taken step by step."""
 
+import math
+
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
+from torch import nn
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from sb3_lecture.model_based.dreamer_latents import (
@@ -14,7 +18,8 @@ from sb3_lecture.model_based.dreamer_latents import (
     sample_index,
     uniform_mix,
 )
-from sb3_lecture.model_based.dreamer_rssm import RSSM, BlockLinear, kl_losses
+from sb3_lecture.model_based.dreamer_networks import SIZES, Decoder, Encoder, Head, Inputs, make_latent
+from sb3_lecture.model_based.dreamer_rssm import RSSM, BlockLinear, SplitLinear, kl_losses, layers
 
 KINDS = {"categorical": CategoricalLatent(4, 6), "gaussian": GaussianLatent(5)}
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -143,6 +148,87 @@ def test_the_core_is_a_gru_of_dense_block_diagonal_matrices(norm):
 def test_a_wrong_block_count_is_named():
     with pytest.raises(ValueError, match="multiple of"):
         make(blocks=5)
+
+
+# --- biases: what tells large inputs from small ones ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_a_layer_is_silu_of_norm_of_the_affine_map(norm):
+    """One input x, two units: y = W x + b = (2x, −x + 1), worked out by hand at x = 1 and x = 3."""
+    stack = layers(1, 2, 1, norm)
+    with th.no_grad():
+        stack[0].weight.copy_(th.tensor([[2.0], [-1.0]]))
+        stack[0].bias.copy_(th.tensor([0.0, 1.0]))
+    for x, y in ((1.0, [2.0, 0.0]), (3.0, [6.0, -2.0])):
+        if norm == "rms":  # y / √(mean y² + 10⁻⁴)
+            scale = (sum(v * v for v in y) / 2 + 1e-4) ** -0.5
+            normed = [v * scale for v in y]
+        else:
+            mean = sum(y) / 2
+            scale = (sum((v - mean) ** 2 for v in y) / 2 + 1e-3) ** -0.5
+            normed = [(v - mean) * scale for v in y]
+        expected = [v / (1 + math.exp(-v)) for v in normed]
+        assert stack(th.tensor([x]))[:].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def with_biases(module, std=1.0):
+    """Draw the biases, which are 0 at first, as training moves them."""
+    with th.no_grad():
+        for name, p in module.named_parameters():
+            if name.endswith("bias") and ".norm." not in name:
+                p.normal_(std=std)
+    return module
+
+
+def test_a_new_layers_biases_are_zero_and_its_weights_of_variance_one_over_fan_in():
+    rssm = RSSM(64, 64, KINDS["categorical"], deter=64, hidden=64, blocks=4)
+    biases = [p for name, p in rssm.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 9 and not any(p.any() for p in biases)
+    for weight, fan_in in ((rssm.in_deter[0].weight, 64), (rssm.in_z, 24), (rssm.mix_inputs.weight, 3 * 64 + 64 // 4)):
+        assert weight.var().item() == pytest.approx(1 / fan_in, rel=0.15)
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_the_size_of_an_observation_is_seen(norm):
+    """Without biases the encodings of 1 and of 1000, both after symlog, differed by 3e-5, whatever the weights."""
+    sizes = SIZES["debug"]._replace(norm=norm)
+    inputs = Inputs(spaces.Box(-np.inf, np.inf, (1,)), "never")
+    encoder = with_biases(Encoder(inputs, sizes))
+    small, large = (encoder(inputs(th.tensor([[x]]))[0], None) for x in (1.0, 1000.0))
+    assert (small - large).norm() > 0.3 * small.norm()
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_the_size_of_an_action_is_felt(norm):
+    """Without biases the GRU's inputs for the actions 0.2 and 1.0 differed by 0.07 %."""
+    rssm = with_biases(RSSM(7, 1, KINDS["categorical"], deter=16, hidden=12, blocks=4, norm=norm))
+    weak, strong = rssm.action_features(th.tensor([[0.2]])), rssm.action_features(th.tensor([[1.0]]))
+    assert (weak - strong).norm() > 0.1 * strong.norm()
+
+
+def test_every_map_before_a_norm_has_a_bias_that_counts():
+    """Each output moves with each bias: encoder, core, posterior, prior, head, decoder, for vectors and pictures."""
+    inputs = Inputs(spaces.Dict({"v": spaces.Box(-9, 9, (2,)), "i": spaces.Box(0, 255, (3, 16, 16), np.uint8)}), "auto")
+    sizes = SIZES["debug"]._replace(deter=16, hidden=12, units=12, depth=2, layers=2)
+    latent = make_latent("categorical", sizes)
+    encoder, decoder = Encoder(inputs, sizes), Decoder(inputs, latent, sizes)
+    rssm, head = RSSM(encoder.size, 3, latent, 16, 12, 4, prior_layers=2), Head(5, latent, sizes, 2)
+    h, z, a = th.randn(2, 16), latent.draw(th.randn(2, latent.n_params)), th.randn(2, 3)
+    embeds = encoder(th.randn(2, 2), th.randn(2, 3, 16, 16))
+    new = rssm.core(h, embed(z, rssm.in_z), rssm.action_features(a))
+    seen = decoder(h, z)
+    outputs = [rssm.posterior(new, rssm.post_embed(embeds)), rssm.prior(new), head(h, z), *seen]
+    total = sum((out * th.randn_like(out)).sum() for out in outputs)
+    for module in (encoder, decoder, rssm, head):
+        maps = [m for m in module.modules() if hasattr(m, "weight") and not isinstance(m, (nn.RMSNorm, nn.LayerNorm))]
+        named = dict(module.named_parameters())
+        biases = {name: p for name, p in named.items() if name.endswith("bias") and ".norm." not in name}
+        parts = 2 if module is rssm else 0  # mix_inputs and mix_action share mix_deter's, post_deter has post_embed's …
+        tables = sum(isinstance(m, SplitLinear) for m in module.modules()) + (module is rssm)  # in_z
+        assert len(biases) == len(maps) - parts - (module is rssm) + tables
+        for grad in th.autograd.grad(total, list(biases.values()), retain_graph=True):
+            assert grad.abs().sum() > 0
 
 
 # --- sequences -------------------------------------------------------------------------------------------------------

@@ -242,12 +242,23 @@ def test_predict_carries_the_latent():
     assert model.policy.predict(observations[0], deterministic=True)[0].shape == (3,)
 
 
+def test_a_model_of_the_time_without_biases_is_refused_in_one_line():
+    model = build()
+    old = {name: p for name, p in model.policy.state_dict().items() if not name.endswith("in_z_bias")}
+    with pytest.raises(ValueError, match=r"no biases .* train it again"):
+        model.set_parameters({"policy": old}, exact_match=True)
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("parts", [{}, {"norm": "rms", "layers": 3}, {"blocks": 1}])
 @pytest.mark.parametrize("actions", [spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(4)])
 def test_the_compiled_step_is_the_step_of_torch(actions, parts, deterministic, monkeypatch):
     env = Toy(spaces.Dict({"a": BOX, "b": spaces.Discrete(3)}), actions)
-    model = build(env, "MultiInputPolicy", policy_kwargs=parts, replay_ratio=4).learn(60)  # weights that are not new
+    model = build(env, "MultiInputPolicy", policy_kwargs=parts)
+    with th.no_grad():  # weights that are not new: no scale is 1, no bias and no shift 0
+        th.manual_seed(1)
+        for p in model.policy.parameters():
+            p += 0.2 * th.randn_like(p)
     policy, rng = model.policy, np.random.default_rng(0)
     paths = []
     for serves in (True, False):
@@ -406,18 +417,71 @@ def test_a_run_resumes_with_its_buffer(tmp_path):
     assert all(borders), "the episode that the save interrupted is cut"
 
 
-def test_vec_normalize_shows_training_what_acting_sees():
-    env = VecNormalize(make_vec_env("CartPole-v1", 2), norm_reward=False)
+def test_a_loaded_model_goes_on_with_the_replay_on_disk(tmp_path):
+    folder = {"memmap_dir": str(tmp_path / "replay")}
+    model = build(replay_buffer_kwargs=folder, replay_ratio=1).learn(60)
+    rewards, written = model.replay_buffer.store["rewards"].copy(), model.replay_buffer.write.copy()
+    model.save(tmp_path / "model.zip")
+    model.save_replay_buffer(tmp_path / "buffer.pkl")
+    loaded = DreamerV3.load(tmp_path / "model.zip", env=make_vec_env("CartPole-v1"))
+    assert loaded.predict(np.zeros(4))[0] in (0, 1)  # beside the model that learns
+    with pytest.raises(ValueError, match="in use by another model"):
+        loaded.learn(1, reset_num_timesteps=False)
+    with pytest.raises(ValueError, match="in use by another model"):
+        build(replay_buffer_kwargs=folder)
+    np.testing.assert_array_equal(model.replay_buffer.store["rewards"], rewards)
+    model.replay_buffer.close()
+    loaded.learn(10, reset_num_timesteps=False)
+    assert loaded.replay_buffer.write[0] >= written[0] + 10
+    np.testing.assert_array_equal(loaded.replay_buffer.store["rewards"][: written[0]], rewards[: written[0]])
+    loaded.replay_buffer.close()
+    moved = DreamerV3.load(tmp_path / "model.zip", env=make_vec_env("CartPole-v1"))
+    moved.load_replay_buffer(tmp_path / "buffer.pkl")
+    assert moved.replay_buffer.write[0] >= written[0] + 10
+    elsewhere = DreamerV3.load(tmp_path / "model.zip", replay_buffer_kwargs={"memmap_dir": str(tmp_path / "other")})
+    assert elsewhere.replay_buffer.size() == 0
+
+
+class Count(gym.Env):
+    """Observation (t, −100 t) after t steps, of episodes of 5 steps; nothing is left to chance."""
+
+    observation_space, action_space = spaces.Box(-1e3, 1e3, (2,), np.float32), spaces.Discrete(2)
+
+    def _look(self):
+        return np.array([self.t, -100.0 * self.t], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._look(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._look(), 10.0 * self.t, self.t == 5, False, {}
+
+
+def test_under_vec_normalize_what_the_env_gave_is_kept_last_observations_too():
+    model = build(VecNormalize(DummyVecEnv([Count, Count])), replay_ratio=1e-9).learn(60)
+    for i in range(2):
+        n = int(model.replay_buffer.write[i])
+        rows = slice(i * model.replay_buffer.capacity, i * model.replay_buffer.capacity + n)
+        t = np.arange(n) % 6.0  # five steps have six observations
+        np.testing.assert_allclose(
+            model.replay_buffer.store["obs."][rows], np.stack([t, -100.0 * t], axis=1), rtol=1e-5, atol=1e-4
+        )
+        np.testing.assert_allclose(model.replay_buffer.store["rewards"][rows], 10.0 * t)
+
+
+def test_under_vec_normalize_training_sees_what_acting_sees():
+    env = VecNormalize(DummyVecEnv([Count, Count]))
     model = build(env, replay_ratio=1).learn(120)
-    np.random.seed(0)
-    raw = model.replay_buffer.sample(4).observations.numpy()
-    seen = []
-    model.policy.inputs, inputs = lambda x: seen.append(x) or inputs(x), model.policy.inputs
-    np.random.seed(0)
-    model._owed = 1.0
-    model.train(1, 4)
-    np.testing.assert_allclose(seen[0].numpy(), env.normalize_obs(raw), rtol=1e-5)
-    assert np.abs(seen[0].numpy() - raw).max() > 0.1
+    batch = model.replay_buffer.sample(40, env)
+    t = np.arange(6)
+    seen = env.normalize_obs(np.stack([t, -100.0 * t], axis=1))  # [6, 2], as acting sees them now
+    rewards = env.normalize_reward(10.0 * t)
+    shown = {(round(a, 4), round(b, 4)) for a, b in batch.observations.reshape(-1, 2).tolist()}
+    assert shown == {(round(float(a), 4), round(float(b), 4)) for a, b in seen.astype(np.float32)}
+    assert {round(r, 4) for r in batch.rewards.flatten().tolist()} == {round(float(r), 4) for r in rewards.astype(np.float32)}
 
 
 def test_bfloat16_trains_too():

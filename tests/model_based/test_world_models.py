@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch.distributions import Bernoulli, Categorical, MixtureSameFamily, Normal, kl_divergence
 from torch.nn import functional as F
 
@@ -418,6 +419,39 @@ def test_a_time_limit_is_no_end():
     model = tiny(env, controller_env="dream").learn(60)
     assert len(model.replay_buffer) >= 30 and not any(e.terminated for e in model.replay_buffer)
     assert all(len(e.observations) == len(e.rewards) + 1 for e in model.replay_buffer)
+
+
+class Count(gym.Env):
+    """Observation (t, −100 t) after t steps, of episodes of 5 steps; nothing is left to chance."""
+
+    observation_space, action_space = spaces.Box(-1e3, 1e3, (2,), np.float32), spaces.Discrete(2)
+
+    def _look(self):
+        return np.array([self.t, -100.0 * self.t], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._look(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._look(), 10.0 * self.t, self.t == 5, False, {}
+
+
+def test_under_vec_normalize_what_the_env_gave_is_kept_and_what_acting_sees_is_learned():
+    env = VecNormalize(DummyVecEnv([Count, Count]))
+    model, looked = tiny(env, controller_env="dream"), []
+    losses = model.policy.vae.losses
+    model.policy.vae.losses = lambda x: looked.append(x) or losses(x)
+    model.learn(60)
+    t = np.arange(6.0)
+    for episode in model.replay_buffer:
+        np.testing.assert_allclose(episode.observations, np.stack([t, -100.0 * t], axis=1), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(episode.rewards, 10.0 * t[1:])
+    shown = np.unique(np.round(th.cat(looked).numpy(), 4), axis=0)
+    seen = env.normalize_obs(np.stack([t, -100.0 * t], axis=1)).astype(np.float32)
+    np.testing.assert_allclose(shown, seen, atol=2e-4)
 
 
 def test_a_loaded_run_goes_on_as_it_would_have(tmp_path):
