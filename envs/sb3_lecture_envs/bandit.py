@@ -5,6 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from sb3_lecture_envs.checks import finite, size_of_law, whole
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
 
@@ -17,8 +18,9 @@ def normal_points(n: int) -> np.ndarray:
 
 def law(k: int = 10, task: int = 0, mean: float = 0.0, n_points: int = 51) -> tuple[TabularMDP, None]:
     """The law of one bandit task."""
-    if k < 2 or n_points < 2:
-        raise ValueError(f"k={k} arms and n_points={n_points} reward values; at least 2 of each are needed")
+    k, n_points = whole("k", k, 2), whole("n_points", n_points, 2)
+    size_of_law(k * n_points, f"k={k} arms of n_points={n_points} rewards")
+    task, mean = whole("task", task, 0), finite("mean", mean)
     worth = np.random.default_rng(task).normal(mean, 1.0, size=k)  # q*(a)
     reward = (worth[:, None] + normal_points(n_points)).ravel()  # [k * n_points]
     n = reward.shape[0]
@@ -61,7 +63,7 @@ class BanditEnv(TabularEnv):
     ## Version History
     - v0: first version.
 
-    :raises ValueError: if ``k`` or ``n_points`` is less than 2
+    :raises ValueError: if ``k`` or ``n_points`` is less than 2, or another argument is not one of those
     """
 
     def __init__(

@@ -6,9 +6,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from sb3_lecture_envs.checks import choice, size_of_law, whole
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.observations import Observer
-from sb3_lecture_envs.pixel_world import PIXEL_MODES, Screen, Window, check_obs
+from sb3_lecture_envs.pixel_world import PIXEL_MODES, Screen
+from sb3_lecture_envs.rendering import Window
 from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
 
 OBS_MODES = (*PIXEL_MODES, "index", "one-hot")
@@ -23,9 +25,8 @@ def law(rows: int = 10, columns: int = 10) -> TabularMDP:
     :param columns: its width, at least 1 (default 10)
     :raises ValueError: if the board is smaller than that
     """
-    for name, value, least in (("rows", rows, 2), ("columns", columns, 1)):
-        if value < least or value != int(value):
-            raise ValueError(f"{name}={value}; a whole number of at least {least} is needed")
+    rows, columns = whole("rows", rows, 2), whole("columns", columns, 1)
+    size_of_law(3 * rows * columns**2, f"{rows=} and {columns=}")
     n_states, bottom = rows * columns**2, rows - 1
     s, action = np.divmod(np.arange(n_states * 3), 3)  # [S * 3]
     row, ball, paddle = s // columns**2, s // columns % columns, s % columns
@@ -45,7 +46,7 @@ class CatchObserver(Observer):
     """From state numbers to observations: ``Screen``'s modes and the plain ones of ``Observer``."""
 
     def __init__(self, rows: int, columns: int, mode: str) -> None:
-        check_obs(mode, OBS_MODES)
+        choice("obs", mode, OBS_MODES)
         super().__init__(rows * columns**2, None, "index" if mode in PIXEL_MODES else mode)
         self.mode = mode
         self.screen = Screen(CHANNELS, rows, columns, mode)
@@ -126,7 +127,7 @@ class CatchEnv(TabularEnv):
         if self.render_mode == "rgb_array":
             return picture
         if self._renderer is None:
-            self._renderer = Window(self.metadata["render_fps"])
+            self._renderer = Window("Catch", self.metadata["render_fps"])
         return self._renderer.show(picture)
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numba
 import numpy as np
 
+from sb3_lecture_envs.checks import finite, flag
 from sb3_lecture_envs.mdp import TabularMDP
 
 #: row and column change of each action, Gymnasium's order: 0 up, 1 right, 2 down, 3 left; [4, 2]
@@ -78,31 +80,56 @@ class GridLayout:
         return out
 
 
-def parse_map(rows: str | Sequence[str], extra_symbols: str = "") -> np.ndarray:
+def parse_map(rows: str | Sequence[Any] | np.ndarray, extra_symbols: str = "") -> np.ndarray:
     """Read an ASCII map.
 
     Each character is a cell; where rows hold spaces, each word is a cell, so that rewards of several digits or with a
     sign fit (``"S . -5 G"``). Numbers are rewards of arriving in a cell.
 
-    :param rows: one string with line breaks, or one string a row
+    :param rows: one string with line breaks, one string a row, or one list or array of symbols a row (Gymnasium's FrozenLake
+        keeps its map as an array of bytes)
     :param extra_symbols: symbols allowed besides ``SYMBOLS`` and numbers
     :return: the symbols, str [height, width]
+    :raises TypeError: if it is neither text nor rows of text
     :raises ValueError: if the map is empty or ragged or holds an unknown symbol
     """
-    lines = [line.strip() for line in (rows.strip().splitlines() if isinstance(rows, str) else rows)]
-    words = [line.split() if " " in line else list(line) for line in lines]
+    if isinstance(rows, (str, bytes)):
+        given: list[Any] = _text(rows).strip().splitlines()
+    elif isinstance(rows, (Sequence, np.ndarray)):
+        given = list(rows)
+    else:
+        raise TypeError(f"map={rows!r} must be text: one string with line breaks, or one string a row")
+    words = [_symbols(row) for row in given]
     if not words or not words[0]:
         raise ValueError(f"The map {rows!r} is empty; give one string a row, such as ['S.', '.G']")
     for i, row in enumerate(words):
         if len(row) != len(words[0]):
             raise ValueError(
-                f"Row {i} of the map ({lines[i]!r}) has {len(row)} cells, row 0 has {len(words[0])}; make all equal"
+                f"Row {i} of the map ({given[i]!r}) has {len(row)} cells, row 0 has {len(words[0])}; make all equal"
             )
         for symbol in row:
             if symbol not in SYMBOLS and symbol not in extra_symbols and not _is_number(symbol):
                 allowed = ", ".join(f"{key!r} {meaning}" for key, meaning in SYMBOLS.items())
                 raise ValueError(f"Unknown symbol {symbol!r} in row {i} of the map; allowed: {allowed}, or a number (reward)")
     return np.array(words)
+
+
+def _text(piece: Any) -> str:
+    if isinstance(piece, bytes):
+        return piece.decode("utf-8", errors="replace")
+    if isinstance(piece, bool) or not isinstance(piece, (str, int, float, np.number)):
+        raise TypeError(f"{piece!r} in the map must be text (or a number, the reward of arriving there)")
+    return str(piece)
+
+
+def _symbols(row: Any) -> list[str]:
+    """The symbols of one row of a map."""
+    if isinstance(row, (str, bytes)):
+        line = _text(row).strip()
+        return line.split() if " " in line else list(line)
+    if isinstance(row, (Sequence, np.ndarray)) and np.ndim(row) == 1:
+        return [_text(cell).strip() for cell in row]
+    raise TypeError(f"Row {row!r} of the map must be text, or a list of symbols")
 
 
 def _is_number(symbol: str) -> bool:
@@ -135,12 +162,13 @@ def grid_mdp(
     :return: the law and its layout
     :raises ValueError: if ``slip`` is outside [0, 1], or no end can be reached from a start
     """
-    if not 0.0 <= slip <= 1.0:
-        raise ValueError(f"slip={slip} is not a probability; it must lie in [0, 1]")
-    if not np.isfinite(step_reward):
-        raise ValueError(f"step_reward={step_reward} must be a finite number")
+    slip, step_reward = finite("slip", slip, 0.0, 1.0), finite("step_reward", step_reward)
+    cliff_reward = finite("cliff_reward", cliff_reward)
+    cliff_terminates = flag("cliff_terminates", cliff_terminates)
     height, width = symbols.shape
     cells = np.argwhere(symbols != WALL).astype(np.int32)  # [S, 2]
+    if not len(cells):
+        raise ValueError(f"The map {[''.join(row) for row in symbols]} is all walls; leave a cell free, and one to end in")
     layout = GridLayout(symbols, cells)
     state_symbols = layout.state_symbols  # [S]
     n_states = len(cells)
@@ -150,6 +178,10 @@ def grid_mdp(
     start = np.flatnonzero(state_symbols == START)
     if start.size == 0:
         start = np.flatnonzero(~terminal & (state_symbols != CLIFF))
+    if start.size == 0:
+        raise ValueError(
+            f"The map {[''.join(row) for row in symbols]} has no cell to start in; leave one that ends no episode"
+        )
 
     # where each move leads: [S, 4]
     target = cells[:, None, :] + MOVES[None]  # [S, 4, 2]

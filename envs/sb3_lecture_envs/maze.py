@@ -5,6 +5,7 @@ from functools import partial
 import numba
 import numpy as np
 
+from sb3_lecture_envs.checks import choice, size_of_law, whole
 from sb3_lecture_envs.grid import FREE, GOAL, MOVES, START, WALL, GridLayout, grid_mdp, parse_map
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
@@ -17,8 +18,7 @@ def law(
     layout: str = "lecture", size: int | None = None, seed: int = 0, slip: float = 0.0, step_reward: float = 0.0
 ) -> tuple[TabularMDP, GridLayout]:
     """The law of a maze; the arguments are those of ``MazeEnv``."""
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout={layout!r} is unknown; allowed: {list(LAYOUTS)}")
+    choice("layout", layout, LAYOUTS)
     if layout == "lecture":
         if size not in (None, 4):
             raise ValueError(f"size={size} does not fit layout='lecture', which is 4 by 4; pass layout='random' with it")
@@ -36,10 +36,8 @@ def random_maze(size: int, seed: int) -> np.ndarray:
     :return: symbols, str [2 * size - 1, 2 * size - 1]: start top left, goal bottom right
     :raises ValueError: if ``size`` is less than 2 or ``seed`` is negative
     """
-    if size < 2 or size != int(size):
-        raise ValueError(f"size={size} rooms a side; a maze needs a whole number of at least 2")
-    if seed < 0 or seed != int(seed):
-        raise ValueError(f"seed={seed}; it must be a whole number of at least 0")
+    size, seed = whole("size", size, 2), whole("seed", seed, 0)
+    size_of_law(8 * size**2, f"{size=} rooms a side")
     uniform = np.random.default_rng(seed).random(size * size)  # one draw for each room but the first
     symbols = np.where(_carve(size, uniform, MOVES), FREE, WALL)
     symbols[0, 0], symbols[-1, -1] = START, GOAL

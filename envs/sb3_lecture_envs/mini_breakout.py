@@ -9,8 +9,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from sb3_lecture_envs.pixel_world import PIXEL_MODES, Screen, Window, check_obs
-from sb3_lecture_envs.tabular_env import _autoreset_mode, _check_render_mode
+from sb3_lecture_envs.checks import action_of, autoreset_mode_of, choice, whole
+from sb3_lecture_envs.pixel_world import PIXEL_MODES, Screen
+from sb3_lecture_envs.rendering import Window
 
 SIDE = 10  # cells of the board's sides
 FLOOR = SIDE - 1  # the paddle's row
@@ -92,7 +93,7 @@ class _Games:
     """n games and their boards; what the env and the vector env share."""
 
     def __init__(self, n: int, obs: str) -> None:
-        check_obs(obs, PIXEL_MODES)
+        choice("obs", obs, PIXEL_MODES)
         self.game = np.zeros((n, 5), dtype=np.int64)
         self.planes = np.zeros((n, len(CHANNELS), SIDE, SIDE), dtype=np.int8)
         self.reward, self.terminated = np.zeros(n), np.zeros(n, dtype=np.bool_)
@@ -108,7 +109,7 @@ class _Games:
 
     def place(self, i: int, board: str) -> None:
         """Set game i to a position as ``Screen.text`` prints it."""
-        signs = [line.split() for line in board.strip().splitlines()]
+        signs = [line.split() for line in str(board).strip().splitlines()]
         known = all(len(line) == SIDE and set(line) <= set(self.screen.signs) for line in signs)
         if len(signs) != SIDE or not known:
             raise ValueError(f"board={board!r} must be {SIDE} lines of {SIDE} signs of {self.screen.signs}, spaces between")
@@ -182,7 +183,7 @@ class MiniBreakoutEnv(gym.Env[np.ndarray, np.int64]):
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 12}  # noqa: RUF012
 
     def __init__(self, obs: str = "channels", render_mode: str | None = None) -> None:
-        _check_render_mode(render_mode, self.metadata["render_modes"])
+        choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.games = _Games(1, obs)
         self.observation_space = self.games.screen.space
         self.action_space = spaces.Discrete(3)
@@ -190,7 +191,7 @@ class MiniBreakoutEnv(gym.Env[np.ndarray, np.int64]):
         self.last_action: int | None = None
         self._action = np.zeros(1, dtype=np.int64)
         self._first = np.zeros(1, dtype=np.int64)
-        self._window = Window(self.metadata["render_fps"])
+        self._window = Window("MiniBreakout", self.metadata["render_fps"])
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Serve a ball; ``options={"board": text}`` sets a position instead, in the form that "ansi" prints."""
@@ -206,9 +207,7 @@ class MiniBreakoutEnv(gym.Env[np.ndarray, np.int64]):
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Move the paddle, then the ball."""
-        if not 0 <= action < 3 or action != int(action):
-            raise ValueError(f"Action {action} is outside the action space; actions are 0 to 2")
-        self._action[0] = self.last_action = int(action)
+        self._action[0] = self.last_action = action_of(action, 3)
         games = self.games
         games.step(self._action)
         if self.render_mode == "human":
@@ -231,7 +230,7 @@ class MiniBreakoutEnv(gym.Env[np.ndarray, np.int64]):
         self._window.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_window": Window(self.metadata["render_fps"])}  # a window cannot travel
+        return {**self.__dict__, "_window": Window("MiniBreakout", self.metadata["render_fps"])}  # a window cannot travel
 
 
 class MiniBreakoutVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
@@ -255,11 +254,10 @@ class MiniBreakoutVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}; at least 1 is needed")
-        mode = _autoreset_mode(autoreset_mode)
-        _check_render_mode(render_mode, ["ansi", "rgb_array"])
+        num_envs = whole("num_envs", num_envs, 1)
+        max_episode_steps = None if max_episode_steps is None else whole("max_episode_steps", max_episode_steps, 1)
+        mode = autoreset_mode_of(autoreset_mode)
+        choice("render_mode", render_mode, (None, "ansi", "rgb_array"))
         self.metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 12, "autoreset_mode": mode}
         self.num_envs = num_envs
         self.games = _Games(num_envs, obs)

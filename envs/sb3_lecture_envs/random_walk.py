@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from sb3_lecture_envs.checks import finite, size_of_law, whole
 from sb3_lecture_envs.grid import GridLayout, line_mdp
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
@@ -9,8 +10,8 @@ from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
 
 def law(n: int = 19, left_reward: float = -1.0) -> tuple[TabularMDP, GridLayout]:
     """The law of a walk over ``n`` states between two ends."""
-    if n < 1 or n != int(n):
-        raise ValueError(f"n={n} states; a walk needs a whole number of at least 1")
+    n, left_reward = whole("n", n, 1), finite("left_reward", left_reward)
+    size_of_law(2 * n, f"{n=} states")
     symbols = ["P" if left_reward < 0 else "T", *["."] * n, "G"]
     symbols[(n + 1) // 2] = "S"
     return line_mdp(n + 2, start=(n + 1) // 2, end_rewards={0: left_reward, n + 1: 1.0}, symbols=symbols)

@@ -20,13 +20,13 @@ LINES: Colour = (214, 219, 228)
 INK: Colour = (58, 66, 82)
 CELL_COLOURS: dict[str, Colour] = {
     WALL: (70, 78, 94),
-    GOAL: (198, 232, 206),
-    PIT: (246, 205, 202),
+    PIT: (24, 25, 30),
     END: (224, 228, 236),
-    CLIFF: (246, 205, 202),
+    CLIFF: (24, 25, 30),
     START: (224, 234, 250),
 }
-TREASURE, HOLE, BONUS, AGENT, AGENT_RIM = (36, 138, 74), (176, 52, 48), (160, 112, 16), (38, 98, 214), (255, 255, 255)
+#: the lecture's maze: a red explorer, black hells, a yellow circle
+TREASURE, BONUS, AGENT, AGENT_RIM = (246, 200, 40), (160, 112, 16), (214, 48, 42), (255, 255, 255)
 #: longest side of a picture, pixels, and the bounds of a cell's side
 PICTURE_SIZE, MIN_CELL, MAX_CELL = 640, 4, 96
 SUPERSAMPLING = 3  # drawn larger and scaled down: smooth edges
@@ -53,6 +53,41 @@ def ansi(mdp: TabularMDP, layout: GridLayout | None, state: int, last_action: in
     return f"{text}\n" if last_action is None else f"{text}\n({layout.actions[last_action]})\n"
 
 
+class Window:
+    """A window that shows pictures; pygame opens it with the first one.
+
+    :param title: its title
+    :param fps: pictures a second
+    """
+
+    def __init__(self, title: str, fps: int) -> None:
+        self.title, self.fps = title, fps
+        self._display: Any = None
+        self._clock: Any = None
+
+    def show(self, picture: np.ndarray) -> None:
+        """Show a picture, uint8 [height, width, 3], and wait for the next one's turn."""
+        import pygame
+
+        if self._display is None:
+            pygame.display.init()
+            pygame.display.set_caption(self.title)
+            self._display = pygame.display.set_mode((picture.shape[1], picture.shape[0]))
+            self._clock = pygame.time.Clock()
+        pygame.surfarray.blit_array(self._display, np.transpose(picture, (1, 0, 2)))
+        pygame.event.pump()
+        pygame.display.update()
+        self._clock.tick(self.fps)
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._display is not None:
+            import pygame
+
+            pygame.display.quit()
+            self._display = None
+
+
 class Renderer:
     """Images and a window of one world; pygame is imported here and only here.
 
@@ -64,11 +99,9 @@ class Renderer:
     def __init__(self, mdp: TabularMDP, layout: GridLayout | None, fps: int) -> None:
         self.layout = layout if layout is not None else _square(mdp.n_states)
         self.numbered = layout is None
-        self.fps = fps
         self.cell = int(np.clip(PICTURE_SIZE // max(self.layout.height, self.layout.width), MIN_CELL, MAX_CELL))
         self._world: pygame.Surface | None = None  # the world without its agent
-        self._window: Any = None
-        self._clock: Any = None
+        self._window = Window("sb3_lecture", fps)
 
     def image(self, state: int | None, values: np.ndarray | None = None, policy: np.ndarray | None = None) -> np.ndarray:
         """Draw one state.
@@ -85,26 +118,11 @@ class Renderer:
 
     def show(self, state: int) -> None:
         """Draw one state in a window, at ``fps`` frames a second."""
-        import pygame
-
-        surface = self._surface(state, None, None)
-        if self._window is None:
-            pygame.display.init()
-            pygame.display.set_caption("sb3_lecture")
-            self._window = pygame.display.set_mode(surface.get_size())
-            self._clock = pygame.time.Clock()
-        self._window.blit(surface, (0, 0))
-        pygame.event.pump()
-        pygame.display.update()
-        self._clock.tick(self.fps)
+        self._window.show(self.image(state))
 
     def close(self) -> None:
         """Close the window."""
-        if self._window is not None:
-            import pygame
-
-            pygame.display.quit()
-            self._window = None
+        self._window.close()
 
     def _surface(self, state: int | None, values: np.ndarray | None, policy: np.ndarray | None) -> "pygame.Surface":
         import pygame
@@ -119,9 +137,9 @@ class Renderer:
             self._draw_arrows(surface, policy)
         if state is not None:
             row, column = self.layout.cells[state]
-            centre = (int((column + 0.5) * scale), int((row + 0.5) * scale))
-            pygame.draw.circle(surface, AGENT_RIM, centre, int(scale * 0.33))
-            pygame.draw.circle(surface, AGENT, centre, int(scale * 0.29))
+            box = pygame.Rect(column * scale, row * scale, scale, scale)
+            pygame.draw.rect(surface, AGENT_RIM, box.inflate(-0.44 * scale, -0.44 * scale))
+            pygame.draw.rect(surface, AGENT, box.inflate(-0.5 * scale, -0.5 * scale))
         size = (self.layout.width * self.cell, self.layout.height * self.cell)
         return pygame.transform.smoothscale(surface, size)
 
@@ -139,12 +157,10 @@ class Renderer:
             if symbol != WALL:
                 pygame.draw.rect(surface, LINES, box, rim)
             if symbol == GOAL:
-                _diamond(surface, TREASURE, box.center, 0.26 * scale)
-            elif symbol in (PIT, CLIFF):
-                pygame.draw.circle(surface, HOLE, box.center, int(0.2 * scale))
+                pygame.draw.circle(surface, TREASURE, box.center, int(0.34 * scale))
             elif symbol == END:
                 pygame.draw.rect(surface, INK, box.inflate(-0.6 * scale, -0.6 * scale), max(1, scale // 24))
-            elif symbol not in (WALL, FREE, START):
+            elif symbol not in (WALL, FREE, START, PIT, CLIFF):
                 _text(surface, symbol, BONUS, box.center, 0.4 * scale)
         if self.numbered:
             for state, (row, column) in enumerate(layout.cells):
@@ -184,13 +200,6 @@ def _square(n_states: int) -> GridLayout:
     symbols = np.full((height, width), WALL)
     symbols[tuple(cells.T)] = FREE
     return GridLayout(symbols, cells)
-
-
-def _diamond(surface: "pygame.Surface", colour: Colour, centre: tuple[float, float], radius: float) -> None:
-    import pygame
-
-    x, y = centre
-    pygame.draw.polygon(surface, colour, [(x, y - radius), (x + radius, y), (x, y + radius), (x - radius, y)])
 
 
 def _arrow_head(

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from sb3_lecture_envs.checks import action_of, autoreset_mode_of, choice, whole
 from sb3_lecture_envs.grid import GridLayout
 from sb3_lecture_envs.mdp import TabularMDP, sample_outcome, sample_start
 from sb3_lecture_envs.observations import Observer
@@ -40,7 +41,7 @@ class TabularEnv(gym.Env[Any, Any]):
     def __init__(
         self, mdp: TabularMDP, layout: GridLayout | None = None, obs: str = "index", render_mode: str | None = None
     ) -> None:
-        _check_render_mode(render_mode, self.metadata["render_modes"])
+        choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.mdp = mdp
         self.layout = layout
         self.obs = obs
@@ -77,7 +78,7 @@ class TabularEnv(gym.Env[Any, Any]):
             super().reset(seed=seed)
         mdp = self.mdp
         if options is not None and "state" in options:
-            self.state = _checked_state(options["state"], mdp.n_states)
+            self.state = whole("state", options["state"], 0, mdp.n_states - 1)
         elif mdp.start_state.shape[0] == 1:
             self.state = int(mdp.start_state[0])
         else:
@@ -91,7 +92,8 @@ class TabularEnv(gym.Env[Any, Any]):
         """Draw an outcome of (state, action)."""
         try:
             self.state, reward, terminated = self._certain[self.state][action]
-        except KeyError:
+        except (KeyError, TypeError):  # not met yet, or an array, as ``predict`` returns it: no key of a dictionary
+            action = action_of(action, self.mdp.n_actions)
             self.state, reward, terminated = self._draw(action)
         if self._plain:
             return self.state, reward, terminated, False, {}
@@ -102,14 +104,12 @@ class TabularEnv(gym.Env[Any, Any]):
 
     def _draw(self, action: int) -> tuple[int, float, bool]:
         """Draw an outcome as ``mdp.sample_outcome`` does; remember those that leave nothing to chance."""
-        if not 0 <= action < self.mdp.n_actions or action != int(action):
-            raise ValueError(f"Action {action} is outside the action space; actions are 0 to {self.mdp.n_actions - 1}")
-        key = self.state, int(action)
+        key = self.state, action
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = self.mdp.outcomes(*key)
         if len(row) == 1:
-            self._certain[self.state][key[1]] = row[0][1:]
+            self._certain[self.state][action] = row[0][1:]
             return row[0][1:]
         u = self.np_random.random()
         for outcome in row:  # the inverse of the cumulative distribution
@@ -225,12 +225,10 @@ class TabularVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}; at least 1 is needed")
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps={max_episode_steps}; at least 1 is needed, or None for no limit")
-        mode = _autoreset_mode(autoreset_mode)
-        _check_render_mode(render_mode, ["ansi", "rgb_array"])
+        num_envs = whole("num_envs", num_envs, 1)
+        max_episode_steps = None if max_episode_steps is None else whole("max_episode_steps", max_episode_steps, 1)
+        mode = autoreset_mode_of(autoreset_mode)
+        choice("render_mode", render_mode, (None, "ansi", "rgb_array"))
         self.metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 8, "autoreset_mode": mode}
         self.mdp, self.layout, self.obs = mdp, layout, obs
         self.num_envs = num_envs
@@ -342,22 +340,3 @@ class TabularVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if self._renderer is None:
             self._renderer = rendering.Renderer(self.mdp, self.layout, self.metadata["render_fps"])
         return tuple(self._renderer.image(int(s)) for s in self.state)
-
-
-def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    allowed = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
-    for candidate in allowed:
-        if mode in (candidate, candidate.value, candidate.name, candidate.name.lower()):
-            return candidate
-    raise ValueError(f"autoreset_mode={mode!r} is not supported; allowed: {[m.name for m in allowed]}")
-
-
-def _check_render_mode(mode: str | None, allowed: list[str]) -> None:
-    if mode is not None and mode not in allowed:
-        raise ValueError(f"render_mode={mode!r} is unknown; allowed: {[None, *allowed]}")
-
-
-def _checked_state(state: Any, n_states: int) -> int:
-    if not 0 <= state < n_states or state != int(state):
-        raise ValueError(f"State {state} does not exist; states are 0 to {n_states - 1}")
-    return int(state)

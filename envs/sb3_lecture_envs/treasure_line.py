@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from sb3_lecture_envs.checks import size_of_law, whole
 from sb3_lecture_envs.grid import GridLayout, line_mdp
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
@@ -9,8 +10,8 @@ from sb3_lecture_envs.tabular_env import TabularEnv, TabularVectorEnv
 
 def law(n: int = 6) -> tuple[TabularMDP, GridLayout]:
     """The law of a line of ``n`` states."""
-    if n < 2 or n != int(n):
-        raise ValueError(f"n={n} states; a line needs a whole number of at least 2")
+    n = whole("n", n, 2)
+    size_of_law(2 * n, f"{n=} states")
     return line_mdp(n, start=0, end_rewards={n - 1: 1.0}, symbols=["S", *["."] * (n - 2), "G"])
 
 

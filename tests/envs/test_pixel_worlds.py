@@ -155,10 +155,10 @@ def test_pictures_show_what_the_bits_say():
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
-        ({"rows": 1}, "rows=1; a whole number of at least 2"),
-        ({"columns": 0}, "columns=0; a whole number of at least 1"),
+        ({"rows": 1}, "rows=1 must be a whole number of at least 2"),
+        ({"columns": 0}, "columns=0 must be a whole number of at least 1"),
         ({"columns": 2.5}, r"columns=2\.5"),
-        ({"obs": "grid"}, r"obs='grid' is not possible here; allowed: \['channels', 'rgb', 'index', 'one-hot'\]"),
+        ({"obs": "grid"}, r"obs='grid' is unknown; allowed: \['channels', 'rgb', 'index', 'one-hot'\]"),
         ({"render_mode": "gif"}, "render_mode='gif' is unknown"),
     ],
 )
@@ -368,10 +368,10 @@ def test_one_seed_gives_one_game():
 
 
 def test_bad_input_of_mini_breakout_is_named():
-    for kwargs, words in (({"obs": "index"}, "obs='index' is not possible here"), ({"autoreset_mode": "never"}, "'never'")):
+    for kwargs, words in (({"obs": "index"}, "obs='index' is unknown"), ({"autoreset_mode": "never"}, "'never'")):
         with pytest.raises(ValueError, match=words):
             gym.make_vec(BREAKOUT, 2, **kwargs)
-    with pytest.raises(ValueError, match="max_episode_steps=0; at least 1"):
+    with pytest.raises(ValueError, match="max_episode_steps=0 must be a whole number of at least 1"):
         gym.make_vec(BREAKOUT, 2, max_episode_steps=0)
     env, many = gym.make(BREAKOUT).unwrapped, gym.make_vec(BREAKOUT, 2)
     env.reset(seed=0)

@@ -237,7 +237,7 @@ def test_masks_hide_the_moves_that_lead_nowhere():
         ({"map": ["S.", ".."]}, "No reachable terminal"),
         ({"map": []}, "is empty"),
         ({"map": "5x5"}, "map='5x5' is unknown; named maps are"),
-        ({"slip": 1.5}, r"slip=1.5 is not a probability; it must lie in \[0, 1\]"),
+        ({"slip": 1.5}, r"slip=1.5 must be a finite number in \[0, 1\]"),
         ({"slip": -0.1}, "slip=-0.1"),
         ({"slip": float("nan")}, "slip=nan"),
         ({"step_reward": float("inf")}, "step_reward=inf must be a finite number"),
@@ -254,10 +254,10 @@ def test_bad_arguments_of_the_other_worlds_are_named():
     for env_id, kwargs, words in [
         ("Lecture/Maze-v0", {"layout": "spiral"}, "layout='spiral' is unknown"),
         ("Lecture/Maze-v0", {"size": 9}, "size=9 does not fit layout='lecture'"),
-        ("Lecture/Maze-v0", {"layout": "random", "size": 1}, "size=1 rooms a side"),
+        ("Lecture/Maze-v0", {"layout": "random", "size": 1}, "size=1 must be a whole number of at least 2"),
         ("Lecture/Maze-v0", {"layout": "random", "seed": -1}, "seed=-1"),
-        ("Lecture/TreasureLine-v0", {"n": 1}, "n=1 states"),
-        ("Lecture/RandomWalk-v0", {"n": 0}, "n=0 states"),
+        ("Lecture/TreasureLine-v0", {"n": 1}, "n=1 must be"),
+        ("Lecture/RandomWalk-v0", {"n": 0}, "n=0 must be"),
     ]:
         with pytest.raises(ValueError, match=words):
             gym.make(env_id, **kwargs)

@@ -18,6 +18,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from sb3_lecture_envs.checks import action_of, autoreset_mode_of, choice, whole
+
 from .game import OVER, PLY, Game, legal, observe, step
 from .players import RandomPlayer
 
@@ -44,15 +46,14 @@ def make_opponent(game: Game, opponent: str | Opponent | None) -> Opponent | Non
     )
 
 
-def _check_arguments(side: str, illegal: str, render_mode: str | None, render_modes: list[str]) -> None:
-    if side not in ("random", "first", "second"):
-        raise ValueError(f"side={side!r} is unknown. Choose 'random' (drawn at reset), 'first' or 'second'.")
-    if illegal not in ("lose", "error"):
-        raise ValueError(
-            f"illegal={illegal!r} is unknown. Choose 'lose' (the game ends, reward -1) or 'error' (a ValueError)."
-        )
-    if render_mode is not None and render_mode not in render_modes:
-        raise ValueError(f"render_mode={render_mode!r} is unknown. Choose None or one of {render_modes}.")
+def _check_arguments(
+    opponent: Opponent | None, side: str, illegal: str, render_mode: str | None, render_modes: list[str]
+) -> None:
+    choice("side", side, ("random", "first", "second"))
+    if opponent is None and side != "random":
+        raise ValueError(f"side={side!r} is the agent's side against an opponent, but opponent is None: give one, or no side")
+    choice("illegal", illegal, ("lose", "error"))
+    choice("render_mode", render_mode, (None, *render_modes))
 
 
 def _seed_opponent(opponent: Opponent | None, rng: np.random.Generator) -> None:
@@ -92,9 +93,9 @@ class BoardEnv(gym.Env[np.ndarray, Any]):
         illegal: str = "lose",
         render_mode: str | None = None,
     ) -> None:
-        _check_arguments(side, illegal, render_mode, RENDER_MODES)
         self.game = game
         self.opponent = make_opponent(game, opponent)
+        _check_arguments(self.opponent, side, illegal, render_mode, RENDER_MODES)
         self.side, self.illegal, self.render_mode = side, illegal, render_mode
         self.observation_space = spaces.Box(0.0, 1.0, game.observation_shape, np.float32)
         self.action_space = spaces.Discrete(game.n_actions)
@@ -167,7 +168,7 @@ class BoardEnv(gym.Env[np.ndarray, Any]):
         self._start(state)
         if self.opponent is not None:
             side = options.get("side", self.side)
-            _check_arguments(side, self.illegal, None, RENDER_MODES)
+            _check_arguments(self.opponent, side, self.illegal, None, RENDER_MODES)
             self.agent = int(self.np_random.integers(2)) if side == "random" else ("first", "second").index(side)
             if self.state[PLY] % 2 != self.agent and self._reply()[1]:
                 self._start(self.game.initial(1)[0])  # the opponent ended the game given with its first move
@@ -181,12 +182,12 @@ class BoardEnv(gym.Env[np.ndarray, Any]):
 
         :param action: int
         :return: observation float32 [planes, H, W], reward (+1, 0 or −1), terminated, truncated (always False), info
-        :raises ValueError: for an illegal move with ``illegal="error"``, and after the end
+        :raises ValueError: for an action outside the action space, an illegal move with ``illegal="error"``, and after the end
         """
-        action = int(action)
+        action = action_of(action, self.game.n_actions)
         if self.state[OVER] or not self._mask.any():
             raise _illegal_error(self.game, action, np.zeros(0, np.bool_), "Action")
-        if not (0 <= action < self.game.n_actions and self._mask[action]):
+        if not self._mask[action]:
             if self.illegal == "error":
                 raise _illegal_error(self.game, action, self._mask, "Action")
             observation = self._observation()
@@ -202,7 +203,9 @@ class BoardEnv(gym.Env[np.ndarray, Any]):
 
     def render(self) -> Any:
         """Return the board as text or as an image uint8 [height, width, 3], or show it in a window."""
-        from . import rendering  # the drawing is loaded by those who look
+        from sb3_lecture_envs.rendering import Window  # the drawing is loaded by those who look
+
+        from . import rendering
 
         if self.render_mode == "ansi":
             return self.game.render_text(self.state)
@@ -211,7 +214,7 @@ class BoardEnv(gym.Env[np.ndarray, Any]):
         image = rendering.draw(self.game, self.state, self._last_action)
         if self.render_mode == "rgb_array":
             return image
-        self._window = self._window or rendering.Window(type(self.game).__name__, self.metadata["render_fps"])
+        self._window = self._window or Window(type(self.game).__name__, self.metadata["render_fps"])
         self._window.show(image)
         return None
 
@@ -249,16 +252,12 @@ class BoardVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, Any]):
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs} is too few. Give at least 1.")
-        _check_arguments(side, illegal, render_mode, ["rgb_array", "ansi"])
-        names = {str(word): mode for mode in AutoresetMode for word in (mode, mode.value, mode.name, mode.name.lower())}
-        mode = names.get(str(autoreset_mode))
-        if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-            raise ValueError(f"autoreset_mode={autoreset_mode!r} is not supported. Choose NEXT_STEP or SAME_STEP.")
+        num_envs = whole("num_envs", num_envs, 1)
+        mode = autoreset_mode_of(autoreset_mode)
         self.metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2, "autoreset_mode": mode}
         self.game, self.num_envs = game, num_envs
         self.opponent = make_opponent(game, opponent)
+        _check_arguments(self.opponent, side, illegal, render_mode, ["rgb_array", "ansi"])
         self.side, self.illegal, self.render_mode = side, illegal, render_mode
         self.single_observation_space = spaces.Box(0.0, 1.0, game.observation_shape, np.float32)
         self.single_action_space = spaces.Discrete(game.n_actions)

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from sb3_lecture_envs.checks import finite, whole
+
 from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, grid_symmetries, register_rules
 
@@ -333,12 +335,9 @@ class Go(Game):
     has_history_rule = True
 
     def __init__(self, size: int = 9, komi: float = 7.5, max_plies: int | None = None) -> None:
-        if not 5 <= size <= 19:
-            raise ValueError(f"size={size} is out of range. Choose a Go board from 5 to 19.")
-        self.max_plies = 2 * size * size if max_plies is None else int(max_plies)
-        if not 1 <= self.max_plies <= 32_000:
-            raise ValueError(f"max_plies={max_plies} is out of range. Choose 1 to 32000 moves, or None for twice the points.")
-        self.law = GoLaw(int(size), float(komi), self.max_plies)
+        size, komi = whole("size", size, 5, 19), finite("komi", komi)
+        self.max_plies = 2 * size * size if max_plies is None else whole("max_plies", max_plies, 1, 32_000)
+        self.law = GoLaw(size, komi, self.max_plies)
         self.n_actions = size * size + 1
         self.state_size = BOARD + (size + 2) * (size + 1) + 1
         self.observation_shape = (6, size, size)

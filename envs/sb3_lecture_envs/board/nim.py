@@ -6,12 +6,15 @@ sum (xor) of the heaps is zero; in misère play too, unless every heap holds at 
 State: [ply, over, stones of every heap].
 """
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+
+from sb3_lecture_envs.checks import flag, whole
 
 from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, Symmetries, register_rules
@@ -104,13 +107,13 @@ class Nim(Game):
     """
 
     def __init__(self, heaps: tuple[int, ...] = (1, 3, 5, 7), misere: bool = False) -> None:
-        heaps = tuple(int(stones) for stones in heaps)
-        if not heaps or min(heaps) < 1:
-            raise ValueError(
-                f"heaps={heaps} must name at least one heap, and at least one stone in each, such as (1, 3, 5, 7)."
-            )
+        if not isinstance(heaps, (Sequence, np.ndarray)) or isinstance(heaps, str) or len(heaps) == 0:
+            raise ValueError(f"heaps={heaps!r} must name the stones of at least one heap, such as (1, 3, 5, 7)")
+        heaps = tuple(whole(f"heaps[{i}]", stones, 1, 10_000) for i, stones in enumerate(heaps))
+        if len(heaps) * max(heaps) > 1_000_000:
+            raise ValueError(f"{len(heaps)} heaps of up to {max(heaps)} stones are too many moves; at most 1,000,000")
         largest = max(heaps)
-        self.law = NimLaw(heaps, largest, bool(misere), sum(heaps))
+        self.law = NimLaw(heaps, largest, flag("misere", misere), sum(heaps))
         self.n_actions = len(heaps) * largest
         self.state_size = HEADER + len(heaps)
         self.observation_shape = (2, len(heaps), largest)

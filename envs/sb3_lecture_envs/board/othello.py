@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from sb3_lecture_envs.checks import whole
+
 from .bits import popcount
 from .env import BoardEnv, BoardVectorEnv, Opponent
 from .game import HEADER, OVER, PLY, Game, Rules, grid_symmetries, register_rules
@@ -171,8 +173,9 @@ class Othello(Game):
     """
 
     def __init__(self, size: int = 8) -> None:
-        if size not in (6, 8):
-            raise ValueError(f"size={size} is no Othello board. Choose 8 or 6.")
+        size = whole("size", size, 6, 8)
+        if size == 7:
+            raise ValueError("size=7 is no Othello board; choose 8 or 6")
         cells = size * size
         full = (1 << cells) - 1
         inner = sum(1 << (size * row + column) for row in range(size) for column in range(1, size - 1))

@@ -1,6 +1,6 @@
-"""Pictures of boards: drawn with numpy, shown with pygame."""
+"""Pictures of boards, drawn with numpy."""
 
-from typing import Any
+from functools import cache
 
 import numpy as np
 
@@ -17,22 +17,24 @@ COLOURS = {
 }
 
 
-def _disc(image: np.ndarray, row: float, column: float, radius: float, colour: tuple[int, ...]) -> None:
-    """Paint a disc with a soft edge, in place; centre and radius in cells."""
-    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
-    distance = np.hypot(y - (row + 0.5) * CELL, x - (column + 0.5) * CELL)
-    cover = np.clip(radius * CELL - distance + 0.5, 0, 1)[..., None]
-    image[:] = image * (1 - cover) + np.array(colour) * cover
+@cache
+def _cover(mark: str, radius: float) -> np.ndarray:
+    """How much of every pixel of a cell a mark covers, float64 [CELL, CELL, 1]: a disc or two diagonal strokes."""
+    y, x = np.mgrid[:CELL, :CELL] - 0.5 * CELL
+    if mark == "disc":
+        cover = np.clip(radius * CELL - np.hypot(y, x) + 0.5, 0, 1)
+    else:
+        off = np.minimum(np.abs(y - x), np.abs(y + x)) / 2**0.5  # distance from the nearer diagonal
+        inside = np.maximum(np.abs(y), np.abs(x)) - radius * CELL * 0.75
+        cover = np.clip(0.5 - np.maximum(off - 0.07 * CELL, inside), 0, 1)
+    return cover[..., None]
 
 
-def _cross(image: np.ndarray, row: float, column: float, radius: float, colour: tuple[int, ...]) -> None:
-    """Paint two diagonal strokes, in place; centre and radius in cells."""
-    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
-    y, x = y - (row + 0.5) * CELL, x - (column + 0.5) * CELL
-    off = np.minimum(np.abs(y - x), np.abs(y + x)) / 2**0.5  # distance from the nearer diagonal
-    inside = np.maximum(np.abs(y), np.abs(x)) - radius * CELL * 0.75
-    cover = np.clip(0.5 - np.maximum(off - 0.07 * CELL, inside), 0, 1)[..., None]
-    image[:] = image * (1 - cover) + np.array(colour) * cover
+def _paint(image: np.ndarray, mark: str, row: int, column: int, radius: float, colour: tuple[int, ...]) -> None:
+    """Paint a mark with soft edges into a cell, in place; the radius is in cells, at most 0.5."""
+    cell = image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
+    cover = _cover(mark, radius)
+    cell[:] = cell * (1 - cover) + np.array(colour) * cover
 
 
 def _star_points(size: int) -> list[int]:
@@ -51,7 +53,35 @@ def _grid(image: np.ndarray, height: int, width: int, colour: tuple[int, ...], o
     stars = _star_points(height) if on_crossings else []
     for row in stars:
         for column in stars:
-            _disc(image, row, column, 0.07, colour)
+            _paint(image, "disc", row, column, 0.07, colour)
+
+
+@cache
+def _empty_board(kind: str, height: int, width: int) -> np.ndarray:
+    """The board without stones, uint8 [height * CELL, width * CELL, 3]; not to be painted on."""
+    paper, lines, *_ = COLOURS.get(kind, COLOURS["TicTacToe"])
+    image = np.empty((height * CELL, width * CELL, 3), np.uint8)
+    image[:] = paper
+    _grid(image, height, width, lines, on_crossings=kind == "Go")
+    if kind == "ConnectFour":
+        for row, column in np.ndindex(height, width):
+            _paint(image, "disc", row, column, 0.42, (235, 240, 250))
+    return image
+
+
+@cache
+def _stone(kind: str, height: int, width: int, row: int, column: int, mine: bool) -> np.ndarray:
+    """A cell of the board with a stone of the first player (``mine``) or the second, uint8 [CELL, CELL, 3]."""
+    paper, _, first, second = COLOURS.get(kind, COLOURS["TicTacToe"])
+    cell = _empty_board(kind, height, width)[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL].copy()
+    if kind == "TicTacToe" and mine:
+        _paint(cell, "cross", 0, 0, 0.36, first)
+    elif kind == "TicTacToe":
+        _paint(cell, "disc", 0, 0, 0.36, second)
+        _paint(cell, "disc", 0, 0, 0.26, paper)  # a ring
+    else:
+        _paint(cell, "disc", 0, 0, 0.42, first if mine else second)
+    return cell
 
 
 def draw(game: Game, state: np.ndarray, last_action: int | None = None) -> np.ndarray:
@@ -63,63 +93,18 @@ def draw(game: Game, state: np.ndarray, last_action: int | None = None) -> np.nd
     :return: uint8 [height, width, 3]
     """
     kind = type(game).__name__
-    paper, lines, first, second = COLOURS.get(kind, COLOURS["TicTacToe"])
     board = game.board(state)
     if kind == "Nim":  # a column of stones for every heap
         board = (np.arange(max(game.observation_shape[2], 1))[::-1, None] < board).astype(np.int8)
     height, width = board.shape
-    image = np.empty((height * CELL, width * CELL, 3))
-    image[:] = paper
-    _grid(image, height, width, lines, on_crossings=kind == "Go")
-    for row in range(height):
-        for column in range(width):
-            if kind == "TicTacToe" and board[row, column] > 0:
-                _cross(image, row, column, 0.36, first)
-            elif kind == "TicTacToe" and board[row, column]:
-                _disc(image, row, column, 0.36, second)
-                _disc(image, row, column, 0.26, paper)  # a ring
-            elif board[row, column]:
-                _disc(image, row, column, 0.42, first if board[row, column] > 0 else second)
-            elif kind == "ConnectFour":
-                _disc(image, row, column, 0.42, (235, 240, 250))
+    image = _empty_board(kind, height, width).copy()
+    for row, column in np.argwhere(board != 0).tolist():
+        stone = _stone(kind, height, width, row, column, bool(board[row, column] > 0))
+        image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = stone
     if last_action is not None and kind != "Nim":
         row, column = divmod(last_action, width)
         if kind == "ConnectFour":
             row, column = int(np.argmax(board[:, last_action] != 0)), last_action
         if row < height:
-            _disc(image, row, column, 0.1, (90, 200, 90))
-    return image.astype(np.uint8)
-
-
-class Window:
-    """A pygame window for pictures.
-
-    :param title: its title
-    :param fps: pictures a second
-    """
-
-    def __init__(self, title: str, fps: int) -> None:
-        self.title, self.fps = title, fps
-        self._screen: Any = None
-
-    def show(self, image: np.ndarray) -> None:
-        """Show a picture uint8 [height, width, 3] and wait for its turn."""
-        import pygame
-
-        if self._screen is None:
-            pygame.display.init()
-            pygame.display.set_caption(self.title)
-            self._screen = pygame.display.set_mode((image.shape[1], image.shape[0]))
-            self._clock = pygame.time.Clock()
-        pygame.event.pump()
-        self._screen.blit(pygame.surfarray.make_surface(image.swapaxes(0, 1)), (0, 0))
-        pygame.display.flip()
-        self._clock.tick(self.fps)
-
-    def close(self) -> None:
-        """Close the window."""
-        if self._screen is not None:
-            import pygame
-
-            pygame.display.quit()
-            self._screen = None
+            _paint(image, "disc", row, column, 0.1, (90, 200, 90))
+    return image

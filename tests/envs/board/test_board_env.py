@@ -177,7 +177,7 @@ def test_games_without_a_solver_have_no_perfect_opponent():
 @pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
 @pytest.mark.parametrize("opponent", [None, first_legal])
 def test_the_vector_env_plays_the_single_envs_games(env_id, mode, opponent):
-    kwargs = {"opponent": opponent, "side": "second", **SMALL.get(env_id, {})}
+    kwargs = {"opponent": opponent, **({"side": "second"} if opponent else {}), **SMALL.get(env_id, {})}
     venv = gym.make_vec(env_id, 5, autoreset_mode=mode, **kwargs).unwrapped
     assert venv.metadata["autoreset_mode"] == AutoresetMode[mode]
     envs, rng = [gym.make(env_id, **kwargs).unwrapped for _ in range(5)], np.random.default_rng(0)
