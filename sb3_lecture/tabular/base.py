@@ -8,6 +8,7 @@ acts, every env steps, every env learns, then the callback is called.
 Deviation from SB3: the callback of a step is called after the step was learned from, not before.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -24,24 +25,31 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, safe
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture.common.stepping import step_in_turn, step_together
+from sb3_lecture.tabular.arguments import check_choice, check_number, keywords_of
 from sb3_lecture.tabular.backend import (
     BACKENDS,
     CompiledWorld,
     find_world,
     monitors,
+    note_episodes,
     put_states,
+    read_episodes,
+    write_episodes,
 )
 from sb3_lecture.tabular.callback_calls import NEVER, next_call, skip_calls, unknown_callbacks
-from sb3_lecture.tabular.kernels import (
-    EXPLORATIONS,
-    Agent,
+from sb3_lecture.tabular.kernels import EXPLORATIONS, Agent, Nothing
+from sb3_lecture.tabular.loop import (
+    BAD_REWARD,
+    BAD_STATE,
+    FINE,
     EpsilonSchedule,
-    Nothing,
     Walk,
     compile_rules,
     make_walk,
     make_world,
+    with_window,
 )
+from sb3_lecture.tabular.memory import Memory
 from sb3_lecture.tabular.policy import TabularPolicy
 
 SelfTabular = TypeVar("SelfTabular", bound="TabularAlgorithm")
@@ -49,39 +57,9 @@ Rules = tuple[Callable[..., int], Callable[..., None]]
 
 SAMPLE_AVERAGE = "1/N"  #: learning_rate of the sample average
 KERNEL_STEPS = 10_000_000  # the longest call of the compiled loop: Ctrl-C acts in between
-WRITE_EVERY = 4096  # episodes between two writes of a Monitor's file
-
-
-class Memory(th.nn.Module):
-    """What an algorithm remembers besides its table, as torch buffers, so that SB3 saves it.
-
-    :param rng: uint64 [2], the random state (kept as int64: torch knows few operations on uint64)
-    :param fields: the algorithm's arrays
-    :param per_env: the fields that hold one entry an env; of another number of envs, a file's are not taken over
-    """
-
-    def __init__(self, rng: np.ndarray, fields: NamedTuple, per_env: tuple[str, ...]) -> None:
-        super().__init__()
-        self._type: Any = type(fields)
-        self._per_env = per_env
-        self.register_buffer("rng", th.from_numpy(rng.view(np.int64).copy()))
-        for name, array in fields._asdict().items():
-            self.register_buffer(name, th.from_numpy(array))
-
-    def random_state(self) -> np.ndarray:
-        """The random state, uint64 [2], a view."""
-        return self.rng.numpy().view(np.uint64)  # type: ignore[operator]
-
-    def arrays(self) -> NamedTuple:
-        """The algorithm's named tuple, of views."""
-        return self._type(**{name: getattr(self, name).numpy() for name in self._type._fields})
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name in self._per_env:
-            own = getattr(self, name)
-            if prefix + name in state_dict and state_dict[prefix + name].shape != own.shape:
-                state_dict[prefix + name] = own
-        super()._load_from_state_dict(state_dict, prefix, *args)
+WRITE_EVERY = 4096  # episodes between two writes into the Monitors
+#: arguments of the learner that its policy knows, too
+POLICY_ARGUMENTS = ("exploration", "temperature", "ucb_c", "initial_value")
 
 
 class TabularAlgorithm(BaseAlgorithm):
@@ -101,7 +79,8 @@ class TabularAlgorithm(BaseAlgorithm):
     :param initial_value: what the table starts with; above the true values it makes the learner curious (default 0.0)
     :param backend: "env": step the VecEnv; "compiled": run the env's law in one compiled loop; "auto": the latter where it
         is possible (default "auto"). "compiled" also accepts an env that states its law as Gymnasium's ``P``
-    :param policy_kwargs: further arguments of the policy
+    :param policy_kwargs: further arguments of the policy. ``exploration``, ``temperature``, ``ucb_c`` and ``initial_value``
+        may stand here as well, and then count
     :param stats_window_size: episodes over which the logged averages go (default 100)
     :param tensorboard_log: folder of the TensorBoard log; None: none
     :param verbose: 0 silent, 1 log tables and the backend with its reason
@@ -118,6 +97,8 @@ class TabularAlgorithm(BaseAlgorithm):
     _per_env: ClassVar[tuple[str, ...]] = ()
     #: entries of the table for each state; None: one an action
     _n_columns: ClassVar[int | None] = None
+    #: the largest step size that makes sense
+    _largest_rate: ClassVar[float] = 1.0
 
     def __init__(
         self,
@@ -154,6 +135,8 @@ class TabularAlgorithm(BaseAlgorithm):
         self.ucb_c = ucb_c
         self.initial_value = initial_value
         self.backend = backend
+        for name in POLICY_ARGUMENTS:
+            setattr(self, name, self.policy_kwargs.get(name, getattr(self, name)))
         self._walk: Walk | None = None
         self._check_arguments()
         if _init_setup_model:
@@ -179,17 +162,17 @@ class TabularAlgorithm(BaseAlgorithm):
         :raises ValueError: naming the value and what is allowed
         """
         for name in ("gamma", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)} is outside [0, 1]")
+            check_number(name, getattr(self, name), 0.0, 1.0)
         check_choice("exploration", self.exploration, tuple(EXPLORATIONS))
         check_choice("backend", self.backend, BACKENDS)
-        if not self.temperature > 0.0:
-            raise ValueError(f"temperature={self.temperature}; it must be above 0 (small is greedy)")
+        check_number("temperature", self.temperature, 0.0, above=True)
+        check_number("ucb_c", self.ucb_c, 0.0)
+        check_number("initial_value", self.initial_value)
         rate: Any = self._constant_rate()
-        if isinstance(rate, str) and rate != SAMPLE_AVERAGE:
-            raise ValueError(f"learning_rate={rate!r}; allowed: a number, a schedule, or {SAMPLE_AVERAGE!r}")
-        if isinstance(rate, (int, float)) and not 0.0 < rate <= 1.0:
-            raise ValueError(f"learning_rate={rate}; a table learns with a step size in (0, 1]")
+        if isinstance(rate, str):
+            check_choice("learning_rate", rate, (SAMPLE_AVERAGE,))
+        elif not callable(rate):
+            check_number("learning_rate", rate, 0.0, self._largest_rate, above=True)
 
     # ---- what SB3 builds, saves and loads
 
@@ -197,15 +180,38 @@ class TabularAlgorithm(BaseAlgorithm):
         self.lr_schedule = FloatSchedule(0.0 if isinstance(self.learning_rate, str) else self.learning_rate)
         super().set_random_seed(self.seed)
         policy_class: Any = self.policy_class
-        self.policy = policy_class(self.observation_space, self.action_space, **self._policy_arguments(), **self.policy_kwargs)
+        self._check_policy(policy_class)
+        arguments = {**self.policy_kwargs, **{name: getattr(self, name) for name in POLICY_ARGUMENTS}}
+        arguments = {**self._policy_arguments(), **arguments}
+        self.policy = policy_class(self.observation_space, self.action_space, **arguments)
         self.policy.epsilon[0] = self.exploration_initial_eps
-        self.memory = Memory(_random_state(self.seed), self._make_memory(), self._per_env)
+        self.memory = Memory(_random_state(self.seed), self._make_memory(), self._per_env, self._translate_memory)
+
+    def _check_policy(self, policy_class: Any) -> None:
+        """Refuse policies and arguments of them that would have no effect.
+
+        :raises ValueError: naming them and what is allowed
+        """
+        fixed = ("observation_space", "action_space", "n_columns")
+        allowed = [name for name in keywords_of(policy_class) if name not in fixed]
+        unknown = [name for name in self.policy_kwargs if name not in allowed]
+        if unknown:
+            raise ValueError(f"policy_kwargs={unknown}; {policy_class.__name__} takes {', '.join(allowed)}")
+        own: Any = self.policy_aliases["TabularPolicy"]
+        act = self._rules()[0] if policy_class._behaviour is not own._behaviour else None
+        if act is not None and act.__module__.startswith("sb3_lecture."):
+            raise ValueError(
+                f"{policy_class.__name__} overrides _behaviour, but {type(self).__name__} acts by the compiled rule "
+                f"{act.__name__}, which would not ask it; override {type(self).__name__}._rules with an act of your own, too"
+            )
 
     def _policy_arguments(self) -> dict[str, Any]:
-        return {
-            "exploration": self.exploration, "temperature": self.temperature, "ucb_c": self.ucb_c,
-            "initial_value": self.initial_value, "n_columns": self._n_columns,
-        }  # fmt: skip
+        """What the policy is built with, besides POLICY_ARGUMENTS."""
+        return {"n_columns": self._n_columns}
+
+    @staticmethod
+    def _translate_memory(old: dict[str, Any]) -> None:
+        """Change the memory of a file that an older version wrote into today's, in place."""
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed the learner, the action space and the env."""
@@ -300,6 +306,7 @@ class TabularAlgorithm(BaseAlgorithm):
         self.logger.info(f"{type(self).__name__} runs {backend}: {world.reason}")
         if fresh or self._walk is None or self._walk.state.shape[0] != self.n_envs:
             self._begin_episodes(self.policy.index(self._last_obs))
+        self._check_table(self._agent())
         callback.on_training_start(locals(), globals())
         callback.on_rollout_start()
         if backend == "compiled":
@@ -318,9 +325,12 @@ class TabularAlgorithm(BaseAlgorithm):
             getattr(self.memory, name).numpy()[:] = getattr(fresh, name)
 
     def _agent(self) -> Agent:
+        for name in POLICY_ARGUMENTS:  # an attribute that was changed counts from here on, for predict, too
+            setattr(self.policy, name, getattr(self, name))
         return Agent(
-            q=self.policy.table.numpy(), visits=self.policy.visits.numpy(), rng=self.memory.random_state(),
-            epsilon=self.policy.epsilon.numpy(), alpha=self._step_size(), gamma=float(self.gamma),
+            q=self.policy.table.numpy(), tries=self.policy.tries.numpy(), updates=self.policy.updates.numpy(),
+            rng=self.memory.random_state(), epsilon=self.policy.epsilon.numpy(), alpha=self._step_size(),
+            gamma=float(self.gamma),
             exploration=(0,) * EXPLORATIONS[self.exploration], temperature=float(self.temperature), ucb_c=float(self.ucb_c),
             memory=self.memory.arrays(), options=self._options(),
         )  # fmt: skip
@@ -328,7 +338,28 @@ class TabularAlgorithm(BaseAlgorithm):
     def _step_size(self) -> float:
         if isinstance(self.learning_rate, str):
             return -1.0  # 1/N
-        return float(self.lr_schedule(self._current_progress_remaining))
+        alpha = float(self.lr_schedule(self._current_progress_remaining))
+        if not 0.0 <= alpha <= self._largest_rate or math.isinf(alpha):
+            raise ValueError(
+                f"learning_rate: the schedule says {alpha} with {self._current_progress_remaining:g} of the run left; a table "
+                f"learns with a step size from 0 to {self._largest_rate:g}"
+            )
+        return alpha
+
+    def _check_table(self, agent: Agent) -> None:
+        """Refuse to go on with values that are none.
+
+        :raises ValueError: naming the entry
+        """
+        if not np.isfinite(agent.q).all():
+            s, column = np.argwhere(~np.isfinite(agent.q))[0].tolist()
+            before = self.num_timesteps == self._num_timesteps_at_start
+            raise ValueError(
+                f"The table holds {agent.q[s, column]} in state {s}, column {column}, "
+                + ("before learning: it was written there" if before else
+                   f"after {self.num_timesteps} timesteps: learning has diverged (try a smaller learning_rate, less λ, or "
+                   "another importance sampling), or it was written there")
+            )  # fmt: skip
 
     def _epsilon_schedule(self, total_timesteps: int) -> EpsilonSchedule:
         return EpsilonSchedule(
@@ -357,15 +388,14 @@ class TabularAlgorithm(BaseAlgorithm):
         strangers = unknown_callbacks(callback, self.n_envs, total_timesteps)
         if strangers:
             self.logger.info(f"every step stops for {', '.join(strangers)}: it has no steps_until_call()")
-        law, walk, n = make_world(world.mdp, world.max_steps), self._walk, self.n_envs
-        files = monitors(self.env)
-        if any(files):
-            walk = walk._replace(
-                score=np.zeros(WRITE_EVERY), length=np.zeros(WRITE_EVERY, np.int64), who=np.zeros(WRITE_EVERY, np.int64)
-            )
+        law, n, files = make_world(world.mdp, world.max_steps), self.n_envs, monitors(self.env)
+        walk = self._walk if not any(files) else with_window(self._walk, WRITE_EVERY)
+        walk.state[:] = self.policy.index(self._last_obs)
+        read_episodes(self.env, walk)  # the env loop may have gone on in between
         run = compile_rules(*self._rules()).run
         schedule, agent = self._epsilon_schedule(total_timesteps), self._agent()
         logs = log_interval if self.logger.output_formats else None
+        unchecked = 0
         while self.num_timesteps < total_timesteps:
             call = next_call(callback, n, total_timesteps)
             new_rate = self._steps_to_new_rate(total_timesteps)
@@ -380,11 +410,12 @@ class TabularAlgorithm(BaseAlgorithm):
             self._after_kernel(agent)
             skip_calls(callback, taken - 1, n)
             self.num_timesteps += taken * n
+            unchecked = self._check_after(unchecked + taken, agent)
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             if taken == new_rate:
                 agent = agent._replace(alpha=self._step_size())
             self._last_obs = walk.state + self.policy.index.start
-            put_states(self.env, walk.state.tolist())
+            put_states(self.env, walk)
             before = self._episode_num
             infos = self._episode_infos(walk, files)
             actions = walk.action + int(self.action_space.start)
@@ -396,6 +427,15 @@ class TabularAlgorithm(BaseAlgorithm):
                 break
             if logs is not None and self._episode_num // logs > before // logs:
                 self.dump_logs()
+        write_episodes(self.env, walk)
+        self._check_table(agent)
+
+    def _check_after(self, steps: int, agent: Agent) -> int:
+        """Look at the table once in as many steps as it has entries, which costs next to nothing; returns steps not seen."""
+        if steps < agent.q.size:
+            return steps
+        self._check_table(agent)
+        return 0
 
     def _episode_infos(self, walk: Walk, files: list[Any]) -> list[dict[str, Any]]:
         """Count the ended episodes as Monitor would, and return the infos of the last step."""
@@ -405,15 +445,16 @@ class TabularAlgorithm(BaseAlgorithm):
         infos: list[dict[str, Any]] = [{} for _ in range(self.n_envs)]
         now = time.time()
         elapsed = round(now - self.start_time / 1e9, 6)
-        for k in range(count - min(count, window), count):
-            k %= window
-            episode = {"r": round(float(walk.score[k]), 6), "l": int(walk.length[k]), "t": elapsed}
+        which = np.arange(count - min(count, window), count) % window
+        scores, lengths, envs = (array[which].tolist() for array in (walk.score, walk.length, walk.who))
+        if any(files):
+            note_episodes(files, scores, lengths, envs, now)
+        kept = self.ep_info_buffer.maxlen or count
+        for score, length, i in list(zip(scores, lengths, envs, strict=True))[-kept:]:
+            episode = {"r": round(score, 6), "l": length, "t": elapsed}
             self.ep_info_buffer.append(episode)
-            i = int(walk.who[k])
             if walk.terminated[i] or walk.truncated[i]:
                 infos[i]["episode"] = episode
-            if files and files[i] is not None:
-                files[i].results_writer.write_row({**episode, "t": round(now - files[i].t_start, 6)})
         for i, info in enumerate(infos):
             info["TimeLimit.truncated"] = bool(walk.truncated[i])
             if walk.terminated[i] or walk.truncated[i]:
@@ -427,18 +468,25 @@ class TabularAlgorithm(BaseAlgorithm):
         act_batch, learn_batch = compile_rules(*self._rules())[1:]
         schedule, agent = self._epsilon_schedule(total_timesteps), self._agent()
         index, start = self.policy.index, int(self.action_space.start)
+        if self._walk is not None:  # where no object counts them, the compiled loop will not know of the episodes that follow
+            self._walk.elapsed[:], self._walk.total[:] = 0, 0.0
         step = step_in_turn if type(env) is DummyVecEnv else step_together
-        state, action = index(self._last_obs), np.zeros(n, np.int64)
+        state, action, unchecked = index(self._last_obs), np.zeros(n, np.int64), 0
         while self.num_timesteps < total_timesteps:
             new_rate = self._steps_to_new_rate(total_timesteps)
-            act_batch(agent, schedule, self.num_timesteps, state, action)
+            bad = act_batch(agent, schedule, self.num_timesteps, state, action)
+            if bad >= 0:
+                self._refuse(BAD_STATE, bad, self._last_obs, action, None)
             actions = action + start
             new_obs, rewards, terminated, truncated, final_obs, infos = step(env, actions)  # type: ignore[arg-type]
             next_state = index(new_obs)
             last_state = next_state if final_obs is new_obs else index(final_obs)
-            learn_batch(agent, state, action, rewards, last_state, terminated, truncated)
+            verdict, bad = learn_batch(agent, state, action, rewards, last_state, terminated, truncated)
+            if verdict != FINE:
+                self._refuse(verdict, bad, final_obs, actions, rewards)
             self._after_kernel(agent)
             self.num_timesteps += n
+            unchecked = self._check_after(unchecked + 1, agent)
             self._last_obs, state, dones = new_obs, next_state, terminated | truncated
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             if new_rate == 1:
@@ -453,6 +501,20 @@ class TabularAlgorithm(BaseAlgorithm):
             if log_interval is not None and self._episode_num // log_interval > before // log_interval:
                 self.dump_logs()
 
+        self._check_table(agent)
+
+    def _refuse(self, verdict: int, i: int, observation: Any, actions: Any, rewards: Any) -> None:
+        """Say what an env has given that cannot be learned from.
+
+        :raises ValueError: always
+        """
+        if verdict == BAD_REWARD:
+            raise ValueError(
+                f"Env {i} gave the reward {rewards[i]} for action {actions[i]}, with observation {observation[i]}, after "
+                f"{self.num_timesteps} timesteps; rewards must be finite numbers"
+            )
+        raise ValueError(f"Env {i} gave the observation {observation[i]}, which is outside {self.observation_space}")
+
     def dump_logs(self) -> None:
         """Write the averages of the last episodes, as SB3's learners do."""
         assert self.ep_info_buffer is not None
@@ -466,15 +528,6 @@ class TabularAlgorithm(BaseAlgorithm):
         self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
-
-
-def check_choice(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    """Refuse a value that is not one of those allowed.
-
-    :raises ValueError: naming the value and what is allowed
-    """
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r}; allowed: {', '.join(map(repr, allowed))}")
 
 
 def _random_state(seed: int | None) -> np.ndarray:

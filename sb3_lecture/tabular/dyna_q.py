@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import exploration_bonus, q_learning
+from sb3_lecture.tabular.arguments import check_integer, check_number
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
-from sb3_lecture.tabular.kernels import AGENT_STREAM, Agent, below, choose, max_value, rule, step_size, uniform
+from sb3_lecture.tabular.kernels import AGENT_STREAM, Agent, below, choose, step_size, uniform
 
 
 class Model(NamedTuple):
@@ -78,36 +81,44 @@ def make_known(model: Model, s: int, a: int) -> None:
 
 
 @rule
-def q_update(agent: Agent, s: int, a: int, r: float, s2: int, terminated: bool) -> None:
+def q_update(agent: Agent, s: int, a: int, r: float, discount: float, s2: int) -> None:
     """Q-learning's update (eq. 6.8)."""
-    target = r if terminated else r + agent.gamma * max_value(agent.q, s2)
-    agent.q[s, a] += step_size(agent, s, a) * (target - agent.q[s, a])
+    agent.q[s, a] += step_size(agent, s, a) * q_learning(agent.q[s], a, r, discount, agent.q[s2])
 
 
 @rule
-def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def draw_outcome(agent: Agent, s: int, a: int) -> int:
+    """The slot of an outcome that the model remembers of (s, a), as often as it happened."""
+    model, k = agent.memory, 0
+    u = uniform(agent.rng, AGENT_STREAM) * model.total[s, a]
+    while k + 1 < model.seen.shape[2] and u >= model.seen[s, a, k]:
+        u -= model.seen[s, a, k]
+        k += 1
+    return k
+
+
+@rule
+def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """Learn from the real step, learn the model, then plan (the box of section 8.2, lines d to f)."""
-    model, bonus = agent.memory, agent.options.bonus
-    q_update(agent, s, a, r, s2, terminated)
-    remember(model, s, a, r, s2, terminated)
+    model, kappa = agent.memory, agent.options.bonus
+    q_update(agent, s, a, r, discount, s2)
+    remember(model, s, a, r, s2, last and discount == 0.0)
     model.clock[0] += 1
     model.last_tried[s, a] = model.clock[0]
     make_known(model, s, a)
-    if bonus > 0.0:
+    if kappa > 0.0:
         for b in range(agent.q.shape[1]):
             make_known(model, s, b)
     for _ in range(agent.options.n_planning_steps):
         pair = below(agent.rng, model.n_pairs[0])
         x, b = model.pair_state[pair], model.pair_action[pair]
-        extra = bonus * np.sqrt(model.clock[0] - model.last_tried[x, b]) if bonus > 0.0 else 0.0  # κ √τ
+        extra = exploration_bonus(kappa, model.clock[0] - model.last_tried[x, b]) if kappa > 0.0 else 0.0
         if model.total[x, b] == 0:  # never tried: stays, reward 0
-            q_update(agent, x, b, extra, x, False)
+            q_update(agent, x, b, extra, agent.gamma, x)
             continue
-        k, u = 0, uniform(agent.rng, AGENT_STREAM) * model.total[x, b]
-        while k + 1 < model.seen.shape[2] and u >= model.seen[x, b, k]:
-            u -= model.seen[x, b, k]
-            k += 1
-        q_update(agent, x, b, model.reward[x, b, k] + extra, model.next_state[x, b, k], model.terminated[x, b, k])
+        k = draw_outcome(agent, x, b)
+        gamma = 0.0 if model.terminated[x, b, k] else agent.gamma
+        q_update(agent, x, b, model.reward[x, b, k] + extra, gamma, model.next_state[x, b, k])
 
 
 def make_model(n_states: int, n_actions: int, outcomes: int) -> Model:
@@ -149,9 +160,9 @@ class DynaQ(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        for name, least in (("n_planning_steps", 0), ("exploration_bonus", 0), ("model_outcomes", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}; at least {least}")
+        check_integer("n_planning_steps", self.n_planning_steps, 0)
+        check_integer("model_outcomes", self.model_outcomes, 1)
+        check_number("exploration_bonus", self.exploration_bonus, 0.0)
 
     def _rules(self) -> Rules:
         return choose, update
@@ -161,4 +172,4 @@ class DynaQ(TabularAlgorithm):
 
     def _make_memory(self) -> NamedTuple:
         n_states, n_actions = self.policy.table.shape
-        return make_model(n_states, n_actions, self.model_outcomes)
+        return make_model(n_states, n_actions, int(self.model_outcomes))

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_lecture.tabular.kernels import rule
+from sb3_lecture.common.compiling import rule
 
 MAX_EPISODE_LENGTH = 10_000
 

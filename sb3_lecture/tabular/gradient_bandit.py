@@ -8,12 +8,15 @@ Where the world has several states, each has its own preferences and baseline, a
 look ahead: a contextual bandit (section 2.9).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import max_value, preference_gradient, softmax_total, softmax_weight
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
-from sb3_lecture.tabular.kernels import Agent, choose, max_value, rule, softmax_total, step_size
+from sb3_lecture.tabular.kernels import Agent, choose, step_size
 
 
 class Baseline(NamedTuple):
@@ -30,14 +33,14 @@ class WithBaseline(NamedTuple):
 
 
 @rule
-def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """H(b) ← H(b) + α (r - R̄) (1[b = a] - π(b)) for every action b (eq. 2.12)."""
-    memory = agent.memory
-    advantage = step_size(agent, s, a) * (r - agent.options.baseline * memory.mean[s])
-    top, total = max_value(agent.q, s), softmax_total(agent, s)
-    for b in range(agent.q.shape[1]):
-        pi = np.exp((agent.q[s, b] - top) / agent.temperature) / total
-        agent.q[s, b] += advantage * ((1.0 if b == a else 0.0) - pi)
+    memory, h = agent.memory, agent.q[s]
+    advantage, alpha = r - agent.options.baseline * memory.mean[s], step_size(agent, s, a)
+    top, total = max_value(h), softmax_total(h, agent.temperature)
+    for b in range(h.shape[0]):
+        pi = softmax_weight(h[b], top, agent.temperature) / total
+        h[b] += alpha * preference_gradient(advantage, pi, b == a)
     memory.pulls[s] += 1
     memory.mean[s] += (r - memory.mean[s]) / memory.pulls[s]
 
@@ -47,10 +50,13 @@ class GradientBandit(TabularAlgorithm):
 
     :param policy: "TabularPolicy"
     :param env: the env, its id, or a VecEnv
+    :param learning_rate: α, any number above 0: preferences have no scale (default 0.1)
     :param baseline: whether rewards are compared with their mean (default True)
     :param kwargs: the other arguments are those of :class:`TabularAlgorithm`; exploration is always "softmax"
     :raises ValueError: if another exploration is asked for
     """
+
+    _largest_rate = math.inf
 
     def __init__(self, policy: Any = "TabularPolicy", env: Any = None, baseline: bool = True, **kwargs: Any) -> None:
         self.baseline = baseline

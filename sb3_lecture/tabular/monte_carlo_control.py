@@ -13,9 +13,10 @@ rate is always that of the averages.
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules, TabularAlgorithm, check_choice
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import discounted_return, importance_ratio, max_value, ordinary_error, weighted_change
+from sb3_lecture.tabular.arguments import check_choice, check_integer
+from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules, TabularAlgorithm
 from sb3_lecture.tabular.episodes import (
     MAX_EPISODE_LENGTH,
     PER_ENV,
@@ -25,7 +26,7 @@ from sb3_lecture.tabular.episodes import (
     record,
     refuse_overflow,
 )
-from sb3_lecture.tabular.kernels import Agent, choose, expected_value, max_value, probability, rule, step_size
+from sb3_lecture.tabular.kernels import Agent, choose, expected_value, is_greedy, probability, step_size
 
 
 @rule
@@ -44,7 +45,7 @@ def average_returns(agent: Agent, i: int, g: float, first_visit: bool) -> None:
     count_occurrences(memory, i, True)
     for t in range(memory.length[i] - 1, -1, -1):
         s, a = memory.state[i, t], memory.action[i, t]
-        g = memory.reward[i, t] + agent.gamma * g
+        g = discounted_return(memory.reward[i, t], agent.gamma, g)
         first = is_first(memory, s, a)
         if first or not first_visit:
             agent.q[s, a] += step_size(agent, s, a) * (g - agent.q[s, a])
@@ -52,64 +53,55 @@ def average_returns(agent: Agent, i: int, g: float, first_visit: bool) -> None:
 
 
 @rule
-def is_greedy(q: np.ndarray, s: int, a: int) -> bool:
-    """Whether a is the greedy policy's action: the first of the best."""
-    for b in range(q.shape[1]):
-        if q[s, b] > q[s, a] or (q[s, b] == q[s, a] and b < a):
-            return False
-    return True
-
-
-@rule
-def update_first_visit(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_first_visit(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """On-policy, first visits."""
     record(agent.memory, i, s, a, r)
-    if terminated or truncated:
-        average_returns(agent, i, 0.0 if terminated else expected_value(agent, s2), True)
+    if last:
+        average_returns(agent, i, 0.0 if discount == 0.0 else expected_value(agent, s2), True)
 
 
 @rule
-def update_every_visit(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_every_visit(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """On-policy, every visit."""
     record(agent.memory, i, s, a, r)
-    if terminated or truncated:
-        average_returns(agent, i, 0.0 if terminated else expected_value(agent, s2), False)
+    if last:
+        average_returns(agent, i, 0.0 if discount == 0.0 else expected_value(agent, s2), False)
 
 
 @rule
-def update_weighted(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_weighted(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """C += W, Q += W / C [G - Q], W /= b(a | s), until an action is not greedy (the box of section 5.7)."""
     memory = agent.memory
     record(memory, i, s, a, r)
-    if not (terminated or truncated):
+    if not last:
         return
-    g, w = 0.0 if terminated else max_value(agent.q, s2), 1.0
+    g, w = 0.0 if discount == 0.0 else max_value(agent.q[s2]), 1.0
     for t in range(memory.length[i] - 1, -1, -1):
         x, b = memory.state[i, t], memory.action[i, t]
-        g = memory.reward[i, t] + agent.gamma * g
+        g = discounted_return(memory.reward[i, t], agent.gamma, g)
         memory.weight[x, b] += w
-        agent.visits[x, b] += 1
-        agent.q[x, b] += w / memory.weight[x, b] * (g - agent.q[x, b])
-        if not is_greedy(agent.q, x, b):
+        agent.updates[x, b] += 1
+        agent.q[x, b] += weighted_change(agent.q[x, b], w, g, memory.weight[x, b])
+        if not is_greedy(agent.q[x], b):
             break
-        w /= memory.chance[i, t]
+        w = importance_ratio(w, 1.0, memory.chance[i, t])  # the greedy policy takes b for certain
     memory.length[i] = 0
 
 
 @rule
-def update_ordinary(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_ordinary(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """Q += 1 / N [W G - Q] (eq. 5.5); W is 0 before the last action that is not greedy."""
     memory = agent.memory
     record(memory, i, s, a, r)
-    if not (terminated or truncated):
+    if not last:
         return
-    g, w = 0.0 if terminated else max_value(agent.q, s2), 1.0
+    g, w = 0.0 if discount == 0.0 else max_value(agent.q[s2]), 1.0
     for t in range(memory.length[i] - 1, -1, -1):
         x, b = memory.state[i, t], memory.action[i, t]
-        g = memory.reward[i, t] + agent.gamma * g
-        agent.visits[x, b] += 1
-        agent.q[x, b] += (w * g - agent.q[x, b]) / agent.visits[x, b]
-        w = w / memory.chance[i, t] if is_greedy(agent.q, x, b) else 0.0
+        g = discounted_return(memory.reward[i, t], agent.gamma, g)
+        agent.updates[x, b] += 1
+        agent.q[x, b] += ordinary_error(agent.q[x, b], w, g) / agent.updates[x, b]
+        w = importance_ratio(w, 1.0 if is_greedy(agent.q[x], b) else 0.0, memory.chance[i, t])
     memory.length[i] = 0
 
 
@@ -123,7 +115,8 @@ class MonteCarloControl(TabularAlgorithm):
     :param importance_sampling: None: on-policy; "weighted" or "ordinary": off-policy (default None)
     :param max_episode_length: longest episode that can be kept (default 10,000)
     :param kwargs: the other arguments are those of :class:`TabularAlgorithm`
-    :raises ValueError: if an argument is not one of those, or (while learning) an episode is too long
+    :raises ValueError: if an argument is not one of those, if off-policy the behaviour does not keep every action possible
+        ("ucb", or ε that ends at 0), or (while learning) an episode is too long
     """
 
     _per_env = PER_ENV
@@ -147,8 +140,21 @@ class MonteCarloControl(TabularAlgorithm):
         super()._check_arguments()
         check_choice("visits", self.visits, ("first", "every"))
         check_choice("importance_sampling", self.importance_sampling, (None, "weighted", "ordinary"))
-        if self.importance_sampling is not None and self.learning_rate != SAMPLE_AVERAGE:
+        check_integer("max_episode_length", self.max_episode_length, 1)
+        if self.importance_sampling is None:
+            return
+        if self.learning_rate != SAMPLE_AVERAGE:
             raise ValueError(f"learning_rate={self.learning_rate}; importance sampling averages, use {SAMPLE_AVERAGE!r}")
+        if self.exploration == "ucb":
+            raise ValueError(
+                "exploration='ucb' takes one action for certain, so returns of other policies have no weight (section 5.5 "
+                "asks for coverage); off-policy use 'epsilon-greedy' or 'softmax'"
+            )
+        if self.exploration == "epsilon-greedy" and self.exploration_final_eps == 0.0:
+            raise ValueError(
+                "exploration_final_eps=0.0 ends in a behaviour that takes greedy actions only, so it covers no other policy "
+                "(section 5.7 asks for a soft one); off-policy it must be above 0"
+            )
 
     def _rules(self) -> Rules:
         if self.importance_sampling is not None:
@@ -156,7 +162,7 @@ class MonteCarloControl(TabularAlgorithm):
         return choose, update_first_visit if self.visits == "first" else update_every_visit
 
     def _make_memory(self) -> NamedTuple:
-        return make_episode(self.n_envs, self.max_episode_length, self.policy.table.shape)
+        return make_episode(self.n_envs, int(self.max_episode_length), self.policy.table.shape)
 
     def _after_kernel(self, agent: Agent) -> None:
         refuse_overflow(agent.memory)

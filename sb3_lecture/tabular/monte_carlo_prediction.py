@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules, check_choice
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import discounted_return, importance_ratio, ordinary_error, weighted_change
+from sb3_lecture.tabular.arguments import check_choice, check_integer
+from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules
 from sb3_lecture.tabular.episodes import (
     MAX_EPISODE_LENGTH,
     PER_ENV,
@@ -22,7 +25,7 @@ from sb3_lecture.tabular.episodes import (
     record,
     refuse_overflow,
 )
-from sb3_lecture.tabular.kernels import Agent, rule, step_size
+from sb3_lecture.tabular.kernels import Agent, step_size
 from sb3_lecture.tabular.prediction import PredictionAlgorithm, act_given, as_list, policy_probabilities
 
 
@@ -49,28 +52,27 @@ class Kind(NamedTuple):
 
 
 @rule
-def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """V(s) moves towards the returns of an episode that has ended, going backwards."""
     memory = agent.memory
     record(memory, i, s, a, r)
-    if not (terminated or truncated):
+    if not last:
         return
-    g, rho = 0.0 if terminated else agent.q[s2, 0], 1.0
+    g, rho = 0.0 if discount == 0.0 else agent.q[s2, 0], 1.0
     count_occurrences(memory, i, False)
     for t in range(memory.length[i] - 1, -1, -1):
         x, b = memory.state[i, t], memory.action[i, t]
-        g = memory.reward[i, t] + agent.gamma * g
-        rho *= memory.target[x, b] / memory.behavior[x, b]  # ρ_{t:T-1} (eq. 5.3)
+        g = discounted_return(memory.reward[i, t], agent.gamma, g)
+        rho = importance_ratio(rho, memory.target[x, b], memory.behavior[x, b])
         first = is_first(memory, x, 0)
         if agent.options.first_visit and not first:
             continue
-        if agent.options.weighted:  # V ← V + ρ / C [G - V] (eq. 5.8)
-            agent.visits[x, 0] += 1
+        if agent.options.weighted:
+            agent.updates[x, 0] += 1
             memory.weight[x, 0] += rho
-            if rho > 0.0:
-                agent.q[x, 0] += rho / memory.weight[x, 0] * (g - agent.q[x, 0])
+            agent.q[x, 0] += weighted_change(agent.q[x, 0], rho, g, memory.weight[x, 0])
         else:
-            agent.q[x, 0] += step_size(agent, x, 0) * (rho * g - agent.q[x, 0])
+            agent.q[x, 0] += step_size(agent, x, 0) * ordinary_error(agent.q[x, 0], rho, g)
     memory.length[i] = 0
 
 
@@ -113,6 +115,7 @@ class MonteCarloPrediction(PredictionAlgorithm):
         super()._check_arguments()
         check_choice("visits", self.visits, ("first", "every"))
         check_choice("importance_sampling", self.importance_sampling, ("ordinary", "weighted"))
+        check_integer("max_episode_length", self.max_episode_length, 1)
         if self.importance_sampling == "weighted" and self.learning_rate != SAMPLE_AVERAGE:
             raise ValueError(f"learning_rate={self.learning_rate}; weighted importance sampling averages, use '1/N'")
 
@@ -136,7 +139,7 @@ class MonteCarloPrediction(PredictionAlgorithm):
         return behavior
 
     def _make_memory(self) -> NamedTuple:
-        episode: Episode = make_episode(self.n_envs, self.max_episode_length, self.policy.table.shape)
+        episode: Episode = make_episode(self.n_envs, int(self.max_episode_length), self.policy.table.shape)
         return EpisodeAndPolicies(*episode, target=super()._followed(), behavior=self._followed())
 
     def _after_kernel(self, agent: Agent) -> None:

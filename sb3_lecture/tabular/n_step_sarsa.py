@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import n_step_return
+from sb3_lecture.tabular.arguments import check_integer
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
-from sb3_lecture.tabular.kernels import Agent, rule, step_size
+from sb3_lecture.tabular.kernels import Agent, step_size
 from sb3_lecture.tabular.sarsa import act_committed, commit
 
 
@@ -23,15 +26,6 @@ class Window(NamedTuple):
     reward: np.ndarray  # float64 [n_envs, n]
     first: np.ndarray  # int64 [n_envs], where the oldest one stands
     waiting: np.ndarray  # int64 [n_envs], how many wait
-
-
-@rule
-def n_step_return(memory: Window, i: int, gamma: float, value: float) -> float:
-    """G of the oldest transition waiting: its rewards up to now, then ``value`` (eq. 7.4)."""
-    n = memory.reward.shape[1]
-    for k in range(memory.waiting[i] - 1, -1, -1):
-        value = memory.reward[i, (memory.first[i] + k) % n] + gamma * value
-    return value
 
 
 @rule
@@ -50,14 +44,26 @@ def pop(memory: Window, i: int) -> None:
 
 
 @rule
-def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def is_due(memory: Window, i: int, last: bool) -> bool:
+    """Whether the oldest transition has waited long enough: n steps, or until the episode's end."""
+    return memory.waiting[i] == memory.reward.shape[1] or (last and memory.waiting[i] > 0)
+
+
+@rule
+def oldest_return(memory: Window, i: int, gamma: float, discount: float, value: float) -> float:
+    """The n-step return of the oldest transition; ``value`` is what the state reached is worth, if the discount is not 0."""
+    return n_step_return(memory.reward[i], memory.first[i], memory.waiting[i], gamma, 0.0 if discount == 0.0 else value)
+
+
+@rule
+def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """Update the pair of n steps ago; at an episode's end all that still wait."""
     memory = agent.memory
-    a2 = commit(agent, i, s2, terminated, truncated)
+    a2 = commit(agent, i, s2, discount, last)
     push(memory, i, s, a, r)
-    while memory.waiting[i] == memory.reward.shape[1] or ((terminated or truncated) and memory.waiting[i] > 0):
-        target = n_step_return(memory, i, agent.gamma, 0.0 if terminated else agent.q[s2, a2])
+    while is_due(memory, i, last):
         s0, a0 = memory.state[i, memory.first[i]], memory.action[i, memory.first[i]]
+        target = oldest_return(memory, i, agent.gamma, discount, agent.q[s2, a2])
         agent.q[s0, a0] += step_size(agent, s0, a0) * (target - agent.q[s0, a0])
         pop(memory, i)
 
@@ -89,11 +95,10 @@ class NStepSarsa(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if self.n_steps < 1:
-            raise ValueError(f"n_steps={self.n_steps}; at least 1 (which is Sarsa)")
+        check_integer("n_steps", self.n_steps, 1)
 
     def _rules(self) -> Rules:
         return act_committed, update
 
     def _make_memory(self) -> NamedTuple:
-        return make_window(self.n_envs, self.n_steps)
+        return make_window(self.n_envs, int(self.n_steps))

@@ -57,7 +57,8 @@ class TabularPolicy(BasePolicy):
     """
 
     table: th.Tensor
-    visits: th.Tensor
+    tries: th.Tensor
+    updates: th.Tensor
     epsilon: th.Tensor
     action_space: spaces.Discrete
 
@@ -80,12 +81,21 @@ class TabularPolicy(BasePolicy):
         shape = (self.index.size, int(action_space.n) if n_columns is None else n_columns)
         table = th.full(shape, initial_value, dtype=th.float64)
         self.table = th.nn.Parameter(table, requires_grad=False)  # float64 [S, A]
-        self.register_buffer("visits", th.zeros(shape, dtype=th.int64))  # [S, A]
+        pairs = (self.index.size, int(action_space.n))
+        self.register_buffer("tries", th.zeros(pairs, dtype=th.int64))  # [S, A], how often an action was selected
+        self.register_buffer("updates", th.zeros(shape, dtype=th.int64))  # like table, how often an entry was updated
         self.register_buffer("epsilon", th.ones(1, dtype=th.float64))  # the present ε
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = ("observation_space", "action_space", "exploration", "temperature", "ucb_c", "initial_value", "n_columns")
         return {name: getattr(self, name) for name in names}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if prefix + "visits" in state_dict:  # 0.1.0 counted updates, and took them for tries
+            visits = state_dict.pop(prefix + "visits")
+            state_dict[prefix + "updates"] = visits
+            state_dict[prefix + "tries"] = visits if visits.shape == self.tries.shape else self.tries
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def action_probabilities(self, observation: Any, deterministic: bool = False) -> np.ndarray:
         """The policy that ``predict`` follows, in given states.
@@ -103,13 +113,13 @@ class TabularPolicy(BasePolicy):
         return self.table.numpy()[states].argmax(axis=1)
 
     def _behaviour(self, states: np.ndarray) -> np.ndarray:
-        """b(a | s), float64 [n, A]; the vectorised form of ``kernels.probability``."""
+        """b(a | s), float64 [n, A]; the vectorised form of ``kernels.probability``, which learners use: see there."""
         q = self.table.numpy()[states]  # [n, A]
         if self.exploration == "softmax":
             return softmax_policy(q, self.temperature)
         epsilon = float(self.epsilon[0])
         if self.exploration == "ucb":
-            n = self.visits.numpy()[states]
+            n = self.tries.numpy()[states]
             bonus = np.sqrt(np.log(np.maximum(n.sum(axis=1, keepdims=True), 1)) / np.maximum(n, 1))
             q = np.where(n == 0, np.inf, q + self.ucb_c * bonus)
             epsilon = 0.0

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_lecture.common.compiling import rule
 from sb3_lecture.tabular.base import TabularAlgorithm
-from sb3_lecture.tabular.kernels import AGENT_STREAM, Agent, rule, uniform
+from sb3_lecture.tabular.kernels import AGENT_STREAM, Agent, uniform
 from sb3_lecture.tabular.policy import TabularPolicy
 
 

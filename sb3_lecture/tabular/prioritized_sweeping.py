@@ -11,9 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import outcome_value
+from sb3_lecture.tabular.arguments import check_integer, check_number
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.dyna_q import find_slot, make_model, remember
-from sb3_lecture.tabular.kernels import Agent, choose, max_value, rule, step_size
+from sb3_lecture.tabular.kernels import Agent, choose, step_size
 
 
 class Sweep(NamedTuple):
@@ -103,8 +106,8 @@ def expected_target(agent: Agent, s: int, a: int) -> float:
     memory, target = agent.memory, 0.0
     for k in range(memory.seen.shape[2]):
         if memory.seen[s, a, k] > 0:
-            future = 0.0 if memory.terminated[s, a, k] else max_value(agent.q, memory.next_state[s, a, k])
-            target += memory.seen[s, a, k] / memory.total[s, a] * (memory.reward[s, a, k] + agent.gamma * future)
+            prob, discount = memory.seen[s, a, k] / memory.total[s, a], 0.0 if memory.terminated[s, a, k] else agent.gamma
+            target += outcome_value(prob, memory.reward[s, a, k], discount, agent.q[memory.next_state[s, a, k]])
     return target
 
 
@@ -131,13 +134,14 @@ def unlink(memory: Sweep, pair: int, k: int, s2: int) -> None:
 
 
 @rule
-def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """Learn the model, queue the pair met, then update the most urgent pairs (the box of section 8.4)."""
     memory, n_actions, n_slots = agent.memory, agent.q.shape[1], agent.memory.seen.shape[2]
-    k, pair = find_slot(memory, s, a, s2, terminated), s * n_actions + a
+    over = last and discount == 0.0
+    k, pair = find_slot(memory, s, a, s2, over), s * n_actions + a
     known = memory.seen[s, a, k] > 0
     old = memory.next_state[s, a, k]
-    remember(memory, s, a, r, s2, terminated)
+    remember(memory, s, a, r, s2, over)
     if known and old != s2:
         unlink(memory, pair, k, old)
     if not known or old != s2:
@@ -185,9 +189,9 @@ class PrioritizedSweeping(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        for name, least in (("n_planning_steps", 1), ("threshold", 0), ("model_outcomes", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}; at least {least}")
+        check_integer("n_planning_steps", self.n_planning_steps, 1)
+        check_integer("model_outcomes", self.model_outcomes, 1)
+        check_number("threshold", self.threshold, 0.0)
 
     def _rules(self) -> Rules:
         return choose, update
@@ -197,10 +201,11 @@ class PrioritizedSweeping(TabularAlgorithm):
 
     def _make_memory(self) -> NamedTuple:
         n_states, n_actions = self.policy.table.shape
-        model, pairs = make_model(n_states, n_actions, self.model_outcomes), n_states * n_actions
+        outcomes, pairs = int(self.model_outcomes), n_states * n_actions
+        model = make_model(n_states, n_actions, outcomes)
         return Sweep(
             model.next_state, model.reward, model.terminated, model.seen, model.total,
             heap=np.zeros(pairs, np.int64), size=np.zeros(1, np.int64), place=np.full(pairs, -1, np.int64),
             urgency=np.zeros(pairs), first_link=np.full(n_states, -1, np.int64),
-            next_link=np.full(pairs * self.model_outcomes, -1, np.int64),
+            next_link=np.full(pairs * outcomes, -1, np.int64),
         )  # fmt: skip

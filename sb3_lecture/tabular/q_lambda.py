@@ -4,34 +4,36 @@ The TD error is Q-learning's. Traces fade by γλ as long as greedy actions are 
 about the greedy policy, so it cuts all traces. Deviation as in Sarsa(λ): traces below 1e-10 are 0.
 """
 
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import accumulating_trace, max_value, q_learning, replacing_trace
 from sb3_lecture.tabular.base import Rules
-from sb3_lecture.tabular.kernels import Agent, max_value, rule
+from sb3_lecture.tabular.kernels import Agent
 from sb3_lecture.tabular.sarsa import act_committed, commit
-from sb3_lecture.tabular.sarsa_lambda import SarsaLambda, mark, spread
+from sb3_lecture.tabular.sarsa_lambda import SarsaLambda, spread
+from sb3_lecture.tabular.traces import set_trace
 
 
 @rule
-def learn(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool, replacing: bool) -> None:
-    """δ = r + γ max_a' Q(s', a') - Q(s, a); traces fade if the next action is greedy, and end if not."""
-    a2 = commit(agent, i, s2, terminated, truncated)
-    best = 0.0 if terminated else max_value(agent.q, s2)
-    delta = r + agent.gamma * best - agent.q[s, a]
-    greedy_next = not (terminated or truncated) and agent.q[s2, a2] == best
-    agent.visits[s, a] += 1
-    mark(agent.memory, i, s, a, replacing)
+def learn(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool, trace: float) -> None:
+    """Q-learning's δ; traces fade if the next action is greedy, and end if not. ``trace`` is what (s, a) has now."""
+    a2 = commit(agent, i, s2, discount, last)
+    delta = q_learning(agent.q[s], a, r, discount, agent.q[s2])
+    greedy_next = not last and agent.q[s2, a2] == max_value(agent.q[s2])
+    agent.updates[s, a] += 1
+    set_trace(agent.memory, i, s, a, trace)
     spread(agent, i, delta, agent.gamma * agent.options.lambda_ if greedy_next else 0.0)
 
 
 @rule
-def update_accumulating(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_accumulating(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """e(s, a) ← e(s, a) + 1."""
-    learn(agent, i, s, a, r, s2, terminated, truncated, False)
+    learn(agent, i, s, a, r, discount, s2, last, accumulating_trace(agent.memory.trace[i, s, a]))
 
 
 @rule
-def update_replacing(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_replacing(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """e(s, a) ← 1."""
-    learn(agent, i, s, a, r, s2, terminated, truncated, True)
+    learn(agent, i, s, a, r, discount, s2, last, replacing_trace(agent.memory.trace[i, s, a]))
 
 
 class QLambda(SarsaLambda):

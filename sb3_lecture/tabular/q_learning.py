@@ -6,15 +6,16 @@ as long as every pair keeps being tried, and exploration may go on for ever: the
 Deviation from the book: a time limit is no terminal state, so the target of a truncated step still looks ahead.
 """
 
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import q_learning
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
-from sb3_lecture.tabular.kernels import Agent, choose, max_value, rule, step_size
+from sb3_lecture.tabular.kernels import Agent, choose, step_size
 
 
 @rule
-def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """Q(s, a) ← Q(s, a) + α [r + γ max_a' Q(s', a') - Q(s, a)] (eq. 6.8)."""
-    target = r if terminated else r + agent.gamma * max_value(agent.q, s2)
-    agent.q[s, a] += step_size(agent, s, a) * (target - agent.q[s, a])
+    agent.q[s, a] += step_size(agent, s, a) * q_learning(agent.q[s], a, r, discount, agent.q[s2])
 
 
 class QLearning(TabularAlgorithm):

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import sarsa
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
-from sb3_lecture.tabular.kernels import Agent, choose, rule, step_size
+from sb3_lecture.tabular.kernels import Agent, choose, step_size
 
 
 class Committed(NamedTuple):
@@ -28,19 +30,18 @@ def act_committed(agent: Agent, i: int, s: int) -> int:
 
 
 @rule
-def commit(agent: Agent, i: int, s2: int, terminated: bool, truncated: bool) -> int:
-    """Choose a' in s' and stay bound to it; -1 in a terminal state."""
-    a2 = -1 if terminated else choose(agent, i, s2)
-    agent.memory.next_action[i] = -1 if truncated else a2
+def commit(agent: Agent, i: int, s2: int, discount: float, last: bool) -> int:
+    """Choose a' in s' and stay bound to it; no choice (0, which counts for nothing) where the episode is over."""
+    a2 = 0 if last and discount == 0.0 else choose(agent, i, s2)
+    agent.memory.next_action[i] = -1 if last else a2
     return a2
 
 
 @rule
-def update(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """Q(s, a) ← Q(s, a) + α [r + γ Q(s', a') - Q(s, a)] (eq. 6.7)."""
-    a2 = commit(agent, i, s2, terminated, truncated)
-    target = r if terminated else r + agent.gamma * agent.q[s2, a2]
-    agent.q[s, a] += step_size(agent, s, a) * (target - agent.q[s, a])
+    a2 = commit(agent, i, s2, discount, last)
+    agent.q[s, a] += step_size(agent, s, a) * sarsa(agent.q[s], a, r, discount, agent.q[s2], a2)
 
 
 class Sarsa(TabularAlgorithm):

@@ -11,21 +11,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_lecture.tabular.base import Rules, TabularAlgorithm, check_choice
-from sb3_lecture.tabular.kernels import Agent, rate, rule
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import accumulating_trace, replacing_trace, sarsa
+from sb3_lecture.tabular.arguments import check_choice, check_number
+from sb3_lecture.tabular.base import Rules, TabularAlgorithm
+from sb3_lecture.tabular.kernels import Agent, rate
 from sb3_lecture.tabular.sarsa import act_committed, commit
+from sb3_lecture.tabular.traces import fade, make_traces, set_trace
 
-FADED = 1e-10
 
+class CommittedTraces(NamedTuple):
+    """``sarsa.Committed``'s and ``traces.Traces``'s fields."""
 
-class Traces(NamedTuple):
-    """Traces, and which of them are not 0."""
-
-    next_action: np.ndarray  # int64 [n_envs]
-    trace: np.ndarray  # float64 [n_envs, S, A]
-    active_state: np.ndarray  # int64 [n_envs, S * A], the first ``n_active`` entries name the pairs that are remembered
-    active_action: np.ndarray  # int64 [n_envs, S * A]
-    n_active: np.ndarray  # int64 [n_envs]
+    next_action: np.ndarray
+    trace: np.ndarray
+    active_state: np.ndarray
+    active_action: np.ndarray
+    n_active: np.ndarray
 
 
 class Lambda(NamedTuple):
@@ -35,52 +37,35 @@ class Lambda(NamedTuple):
 
 
 @rule
-def mark(memory: Traces, i: int, s: int, a: int, replacing: bool) -> None:
-    """Raise the trace of (s, a)."""
-    if memory.trace[i, s, a] == 0.0:
-        k = memory.n_active[i]
-        memory.active_state[i, k], memory.active_action[i, k] = s, a
-        memory.n_active[i] = k + 1
-    memory.trace[i, s, a] = 1.0 if replacing else memory.trace[i, s, a] + 1.0
-
-
-@rule
 def spread(agent: Agent, i: int, delta: float, fading: float) -> None:
     """Q(x) ← Q(x) + α δ e(x) for all remembered pairs x, then e(x) ← fading · e(x) (``fading`` 0 forgets them)."""
-    memory, k = agent.memory, 0
-    while k < memory.n_active[i]:
+    memory = agent.memory
+    for k in range(memory.n_active[i]):
         s, a = memory.active_state[i, k], memory.active_action[i, k]
         agent.q[s, a] += rate(agent, s, a) * delta * memory.trace[i, s, a]
-        memory.trace[i, s, a] *= fading
-        if memory.trace[i, s, a] >= FADED:
-            k += 1
-        else:  # the last one takes its place
-            memory.trace[i, s, a] = 0.0
-            memory.n_active[i] -= 1
-            memory.active_state[i, k] = memory.active_state[i, memory.n_active[i]]
-            memory.active_action[i, k] = memory.active_action[i, memory.n_active[i]]
+    fade(memory, i, fading)
 
 
 @rule
-def learn(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool, replacing: bool) -> None:
-    """One step of Sarsa(λ) with either kind of trace."""
-    a2 = commit(agent, i, s2, terminated, truncated)
-    delta = (r if terminated else r + agent.gamma * agent.q[s2, a2]) - agent.q[s, a]
-    agent.visits[s, a] += 1
-    mark(agent.memory, i, s, a, replacing)
-    spread(agent, i, delta, 0.0 if terminated or truncated else agent.gamma * agent.options.lambda_)
+def learn(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool, trace: float) -> None:
+    """One step of Sarsa(λ) with either kind of trace, ``trace`` being what (s, a) has now."""
+    a2 = commit(agent, i, s2, discount, last)
+    delta = sarsa(agent.q[s], a, r, discount, agent.q[s2], a2)
+    agent.updates[s, a] += 1
+    set_trace(agent.memory, i, s, a, trace)
+    spread(agent, i, delta, 0.0 if last else agent.gamma * agent.options.lambda_)
 
 
 @rule
-def update_accumulating(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_accumulating(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """e(s, a) ← e(s, a) + 1."""
-    learn(agent, i, s, a, r, s2, terminated, truncated, False)
+    learn(agent, i, s, a, r, discount, s2, last, accumulating_trace(agent.memory.trace[i, s, a]))
 
 
 @rule
-def update_replacing(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_replacing(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """e(s, a) ← 1."""
-    learn(agent, i, s, a, r, s2, terminated, truncated, True)
+    learn(agent, i, s, a, r, discount, s2, last, replacing_trace(agent.memory.trace[i, s, a]))
 
 
 class SarsaLambda(TabularAlgorithm):
@@ -94,7 +79,7 @@ class SarsaLambda(TabularAlgorithm):
     :raises ValueError: if λ or the kind of trace is not one of those
     """
 
-    _per_env = Traces._fields
+    _per_env = CommittedTraces._fields
 
     def __init__(
         self, policy: Any = "TabularPolicy", env: Any = None, lambda_: float = 0.9, traces: str = "replacing", **kwargs: Any
@@ -105,8 +90,7 @@ class SarsaLambda(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if not 0.0 <= self.lambda_ <= 1.0:
-            raise ValueError(f"lambda_={self.lambda_} is outside [0, 1]")
+        check_number("lambda_", self.lambda_, 0.0, 1.0)
         check_choice("traces", self.traces, ("accumulating", "replacing"))
 
     def _rules(self) -> Rules:
@@ -117,8 +101,4 @@ class SarsaLambda(TabularAlgorithm):
 
     def _make_memory(self) -> NamedTuple:
         n, (n_states, n_actions) = self.n_envs, self.policy.table.shape
-        return Traces(
-            next_action=np.full(n, -1, np.int64), trace=np.zeros((n, n_states, n_actions)),
-            active_state=np.zeros((n, n_states * n_actions), np.int64),
-            active_action=np.zeros((n, n_states * n_actions), np.int64), n_active=np.zeros(n, np.int64),
-        )  # fmt: skip
+        return CommittedTraces(np.full(n, -1, np.int64), *make_traces(n, n_states, n_actions))

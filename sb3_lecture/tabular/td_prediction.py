@@ -6,6 +6,9 @@
   still during an episode and makes all its updates at the end: then λ = 1 is every-visit Monte Carlo.
 - True online TD(λ) (van Seijen et al. 2016; section 12.5): exactly the online λ-return algorithm, at TD(λ)'s cost.
 
+With several envs each has its own traces, and true online TD(λ) its own memory of how far its last update moved the state it
+is in: what the other envs change meanwhile is not taken for its own.
+
 Deviation: a trace that has faded below 1e-10 is taken as 0.
 """
 
@@ -13,11 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_lecture.tabular.base import Rules, check_choice
-from sb3_lecture.tabular.kernels import Agent, rate, rule, step_size
-from sb3_lecture.tabular.n_step_sarsa import make_window, n_step_return, pop, push
+from sb3_lecture.common.compiling import rule
+from sb3_lecture.common.updates import accumulating_trace, dutch_trace, td_learning, true_online_change
+from sb3_lecture.tabular.arguments import check_choice, check_integer, check_number
+from sb3_lecture.tabular.base import Rules
+from sb3_lecture.tabular.kernels import Agent, rate, step_size
+from sb3_lecture.tabular.n_step_sarsa import is_due, make_window, oldest_return, pop, push
 from sb3_lecture.tabular.prediction import PredictionAlgorithm, act_given
-from sb3_lecture.tabular.sarsa_lambda import FADED
+from sb3_lecture.tabular.traces import fade, make_traces, set_trace
 
 
 class WindowAndPolicy(NamedTuple):
@@ -33,14 +39,15 @@ class WindowAndPolicy(NamedTuple):
 
 
 class StateTraces(NamedTuple):
-    """Traces of states, and which of them are not 0."""
+    """``traces.Traces``'s fields for a table of one column, and what TD(λ) remembers besides."""
 
-    trace: np.ndarray  # float64 [n_envs, S]
-    active: np.ndarray  # int64 [n_envs, S], the first ``n_active`` entries name the states that are remembered
-    n_active: np.ndarray  # int64 [n_envs]
+    trace: np.ndarray
+    active_state: np.ndarray
+    active_action: np.ndarray
+    n_active: np.ndarray
     pending: np.ndarray  # float64 [n_envs, S], offline: the changes to be made when the episode ends
-    old_value: np.ndarray  # float64 [n_envs], true online: V(s) before the last update
-    behavior: np.ndarray  # float64 [S, A]
+    moved: np.ndarray  # float64 [n_envs], true online: how far the env's last update moved V of the state it is in now
+    behavior: np.ndarray  # float64 [S, A], the policy
 
 
 class Lambda(NamedTuple):
@@ -51,80 +58,54 @@ class Lambda(NamedTuple):
 
 
 @rule
-def update_n_step(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_n_step(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """V(s₀) ← V(s₀) + α [r₁ + … + γⁿ⁻¹ rₙ + γⁿ V(s') - V(s₀)] (eq. 7.2)."""
     memory = agent.memory
     push(memory, i, s, a, r)
-    while memory.waiting[i] == memory.reward.shape[1] or ((terminated or truncated) and memory.waiting[i] > 0):
-        target = n_step_return(memory, i, agent.gamma, 0.0 if terminated else agent.q[s2, 0])
+    while is_due(memory, i, last):
         s0 = memory.state[i, memory.first[i]]
+        target = oldest_return(memory, i, agent.gamma, discount, agent.q[s2, 0])
         agent.q[s0, 0] += step_size(agent, s0, 0) * (target - agent.q[s0, 0])
         pop(memory, i)
 
 
 @rule
-def keep_traces(memory: StateTraces, i: int, fading: float) -> None:
-    """Fade all traces of env i; those below FADED are dropped from the list of the active ones."""
-    k = 0
-    while k < memory.n_active[i]:
-        x = memory.active[i, k]
-        memory.trace[i, x] *= fading
-        if memory.trace[i, x] >= FADED:
-            k += 1
-        else:
-            memory.trace[i, x] = 0.0
-            memory.n_active[i] -= 1
-            memory.active[i, k] = memory.active[i, memory.n_active[i]]
-
-
-@rule
-def raise_trace(memory: StateTraces, i: int, s: int, by: float) -> None:
-    """Add to the trace of s."""
-    if memory.trace[i, s] == 0.0:
-        memory.active[i, memory.n_active[i]] = s
-        memory.n_active[i] += 1
-    memory.trace[i, s] += by
-
-
-@rule
-def update_lambda(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
+def update_lambda(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
     """e(s) += 1, then V(x) ← V(x) + α δ e(x) for all x, then e ← γλ e (the box of section 12.2)."""
-    memory, done = agent.memory, terminated or truncated
-    delta = (r if terminated else r + agent.gamma * agent.q[s2, 0]) - agent.q[s, 0]
-    agent.visits[s, 0] += 1
-    raise_trace(memory, i, s, 1.0)
+    memory = agent.memory
+    delta = td_learning(agent.q[s, 0], r, discount, agent.q[s2, 0])
+    agent.updates[s, 0] += 1
+    set_trace(memory, i, s, 0, accumulating_trace(memory.trace[i, s, 0]))
     for k in range(memory.n_active[i]):
-        x = memory.active[i, k]
-        change = rate(agent, x, 0) * delta * memory.trace[i, x]
+        x = memory.active_state[i, k]
+        change = rate(agent, x, 0) * delta * memory.trace[i, x, 0]
         if agent.options.offline:
             memory.pending[i, x] += change
         else:
             agent.q[x, 0] += change
-    keep_traces(memory, i, 0.0 if done else agent.gamma * agent.options.lambda_)
-    if done and agent.options.offline:
+    fade(memory, i, 0.0 if last else agent.gamma * agent.options.lambda_)
+    if last and agent.options.offline:
         for x in range(memory.pending.shape[1]):
             agent.q[x, 0] += memory.pending[i, x]
             memory.pending[i, x] = 0.0
 
 
 @rule
-def update_true_online(agent: Agent, i: int, s: int, a: int, r: float, s2: int, terminated: bool, truncated: bool) -> None:
-    """The box of section 12.5 z ← γλz + (1 - αγλ z(s)) x, V += α(δ + V - V_old) z - α(V - V_old) x."""
-    memory, done = agent.memory, terminated or truncated
-    agent.visits[s, 0] += 1
-    alpha, fading = rate(agent, s, 0), agent.gamma * agent.options.lambda_
-    value, next_value = agent.q[s, 0], 0.0 if terminated else agent.q[s2, 0]
-    delta = r + agent.gamma * next_value - value
-    keep_traces(memory, i, fading)
-    raise_trace(memory, i, s, 1.0 - alpha * memory.trace[i, s])  # z(s) has faded already: this is αγλ z_old(s)
-    moved = value - memory.old_value[i]
+def update_true_online(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
+    """The box of section 12.5: z ← γλz + (1 - αγλ z(s)) x, V += α (δ + V - V_old) z - α (V - V_old) x."""
+    memory, before = agent.memory, agent.q[s2, 0]
+    agent.updates[s, 0] += 1
+    alpha = rate(agent, s, 0)
+    delta = td_learning(agent.q[s, 0], r, discount, before)
+    fade(memory, i, agent.gamma * agent.options.lambda_)
+    set_trace(memory, i, s, 0, dutch_trace(memory.trace[i, s, 0], alpha))
     for k in range(memory.n_active[i]):
-        x = memory.active[i, k]
-        agent.q[x, 0] += alpha * (delta + moved) * memory.trace[i, x]
-    agent.q[s, 0] -= alpha * moved
-    memory.old_value[i] = 0.0 if done else next_value
-    if done:
-        keep_traces(memory, i, 0.0)
+        x = memory.active_state[i, k]
+        met = 1.0 if x == s else 0.0
+        agent.q[x, 0] += true_online_change(alpha, delta, memory.moved[i], memory.trace[i, x, 0], met)
+    memory.moved[i] = 0.0 if last else agent.q[s2, 0] - before
+    if last:
+        fade(memory, i, 0.0)
 
 
 class TDPrediction(PredictionAlgorithm):
@@ -161,10 +142,13 @@ class TDPrediction(PredictionAlgorithm):
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_choice("traces", self.traces, ("accumulating", "true-online"))
-        if self.n_steps < 1 or (self.lambda_ is not None and self.n_steps != 1):
-            raise ValueError(f"n_steps={self.n_steps}, lambda_={self.lambda_}; n_steps is at least 1, and 1 where λ is given")
-        if self.lambda_ is not None and not 0.0 <= self.lambda_ <= 1.0:
-            raise ValueError(f"lambda_={self.lambda_} is outside [0, 1]")
+        check_integer("n_steps", self.n_steps, 1)
+        if self.lambda_ is not None:
+            check_number("lambda_", self.lambda_, 0.0, 1.0)
+            if self.n_steps != 1:
+                raise ValueError(f"n_steps={self.n_steps}, lambda_={self.lambda_}; n_steps must be 1 where λ is given")
+        elif self.traces == "true-online":
+            raise ValueError("traces='true-online' is a form of TD(λ): give lambda_")
         if self.offline and (self.lambda_ is None or self.traces == "true-online"):
             raise ValueError("offline=True is a form of TD(λ): give lambda_, and traces='accumulating'")
 
@@ -184,8 +168,7 @@ class TDPrediction(PredictionAlgorithm):
     def _make_memory(self) -> NamedTuple:
         n, n_states = self.n_envs, self.policy.table.shape[0]
         if self.lambda_ is None:
-            return WindowAndPolicy(*make_window(n, self.n_steps), behavior=self._followed())
+            return WindowAndPolicy(*make_window(n, int(self.n_steps)), behavior=self._followed())
         return StateTraces(
-            trace=np.zeros((n, n_states)), active=np.zeros((n, n_states), np.int64), n_active=np.zeros(n, np.int64),
-            pending=np.zeros((n, n_states)), old_value=np.zeros(n), behavior=self._followed(),
-        )  # fmt: skip
+            *make_traces(n, n_states, 1), pending=np.zeros((n, n_states)), moved=np.zeros(n), behavior=self._followed()
+        )

@@ -27,12 +27,12 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture
+from sb3_lecture.common.compiling import fingerprint
 from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.exact import ExactEvalCallback
 from sb3_lecture.tabular.base import TabularAlgorithm
 from sb3_lecture.tabular.callback_calls import NEVER, NextCall, next_call
-from sb3_lecture.tabular.kernels import fingerprint
 from sb3_lecture.tabular.planning import PlanningAlgorithm
 
 WORLD = "Lecture/CliffWalking-v0"
@@ -71,7 +71,8 @@ def test_both_loops_give_the_same_table(cls, kwargs, n_envs):
     env, compiled = models
     assert (env.active_backend, compiled.active_backend) == ("env", "compiled")
     np.testing.assert_array_equal(env.policy.table.numpy(), compiled.policy.table.numpy())
-    np.testing.assert_array_equal(env.policy.visits.numpy(), compiled.policy.visits.numpy())
+    np.testing.assert_array_equal(env.policy.tries.numpy(), compiled.policy.tries.numpy())
+    np.testing.assert_array_equal(env.policy.updates.numpy(), compiled.policy.updates.numpy())
     np.testing.assert_array_equal(env.memory.random_state()[0], compiled.memory.random_state()[0])
     assert env.policy.table.numpy().any()
     assert [(e["r"], e["l"]) for e in env.ep_info_buffer] == [(e["r"], e["l"]) for e in compiled.ep_info_buffer]
@@ -326,7 +327,7 @@ def test_an_edited_helper_recompiles_the_loops(tmp_path, monkeypatch):
 def test_kernels_come_from_the_disk_cache_in_a_new_process(tmp_path):
     code = (
         "import sb3_lecture_envs, sb3_lecture\n"
-        "from sb3_lecture.tabular.kernels import compile_rules\n"
+        "from sb3_lecture.tabular.loop import compile_rules\n"
         "model = sb3_lecture.QLearning(env='Lecture/TreasureLine-v0').learn(10)\n"
         "stats = compile_rules(*model._rules()).run.stats\n"
         "print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))"

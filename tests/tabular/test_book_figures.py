@@ -43,7 +43,7 @@ def test_double_q_learning_is_not_lured_by_noise():
         shares = []
         for seed in range(60):
             model = cls("MlpPolicy", TabularEnv(mdp), learning_rate=0.1, gamma=1.0, seed=seed, **CONSTANT).learn(400)
-            visits = model.policy.visits.numpy()[0]
+            visits = model.policy.tries.numpy()[0]
             shares.append(visits[n // 2 :].sum() / visits.sum())
         left[cls] = np.mean(shares)
     assert left[QLearning] > left[DoubleQLearning] + 0.1
@@ -121,9 +121,9 @@ def test_a_baseline_helps_the_gradient_bandit():
                 env = gym.make("Lecture/Bandit-v0", task=task, mean=4.0)
                 best = env.unwrapped.mdp.expected_reward.argmax()
                 model = GradientBandit(env=env, baseline=baseline, learning_rate=alpha, seed=task).learn(800)
-                before = model.policy.visits.numpy()[0, best]
+                before = model.policy.tries.numpy()[0, best]
                 model.learn(200, reset_num_timesteps=False)
-                pulls.append((model.policy.visits.numpy()[0, best] - before) / 200)
+                pulls.append((model.policy.tries.numpy()[0, best] - before) / 200)
             share[baseline, alpha] = np.mean(pulls)
     assert 0.74 < share[True, 0.1] < 0.9 and 0.58 < share[True, 0.4] < 0.78, share
     assert share[False, 0.1] < share[True, 0.1] - 0.15 and share[False, 0.4] < share[True, 0.4] - 0.2, share

@@ -8,7 +8,7 @@ import pytest
 
 import sb3_lecture
 from sb3_lecture import MonteCarloPrediction, TDPrediction
-from sb3_lecture.tabular.kernels import compile_rules
+from sb3_lecture.tabular.loop import compile_rules
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 
