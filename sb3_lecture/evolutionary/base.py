@@ -12,8 +12,14 @@ environments a candidate is handed to whichever is free; with more, some idle.
 
 Counting: ``num_timesteps`` counts the steps of evaluated episodes and nothing else. An environment that waits for the
 others to end is stepped on, as a VecEnv must be, but what it does is neither scored nor counted; the environments are reset
-before the next generation. An episode cut off by a time limit counts with the return it has: fitness is the return of an
-episode as the environment ends it, there is no value to bootstrap with.
+before the next generation. Callbacks are called at every step of the VecEnv in which at least one environment's step counts:
+with one environment ``n_calls`` is ``num_timesteps``, with n a call stands for 1 to n timesteps, so that callbacks which
+count calls (SB3's ``eval_freq``, ``save_freq``) act less often than every n · freq timesteps; ``EveryNTimesteps`` counts
+timesteps. An episode cut off by a time limit counts with the return it has: fitness is the return of an episode as the
+environment ends it, there is no value to bootstrap with.
+
+A fitness that is NaN or infinite ranks last, whatever its sign: an environment that breaks must not be what is selected for.
+How many there were in a generation is logged as ``fitness/non_finite``; where nothing else is left, that is an error.
 
 Randomness: the noise of generation g is drawn from a generator seeded by (seed, g), and so is the environments' reset before
 it when a seed is given. With ``common_random_numbers`` the k-th episode of every candidate is reset with the k-th seed of the
@@ -37,6 +43,9 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture.common.checks import Integer, check_arguments
+from sb3_lecture.common.fitness import rank_non_finite_last
+from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.evolutionary.policies import Array, EvolutionLinearPolicy, EvolutionPolicy, NetworkStack
 from sb3_lecture.evolutionary.population_env import NextStepVecEnv, check_one_by_one, make_population_env
 
@@ -87,10 +96,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         seed: int | None = None,
         device: th.device | str = "cpu",
     ) -> None:
-        if population_size < self.min_population:
-            raise ValueError(f"population_size={population_size} is too small: use {self.min_population} or more")
-        if n_eval_episodes < 1:
-            raise ValueError(f"n_eval_episodes={n_eval_episodes} must be at least 1")
+        check_arguments(locals(), population_size=Integer(self.min_population), n_eval_episodes=Integer(1))
         if not isinstance(policy, str) and not issubclass(policy, EvolutionPolicy):
             raise ValueError(
                 f"policy={policy} is no EvolutionPolicy; use one of {list(self.policy_aliases)} or a subclass of it"
@@ -115,10 +121,12 @@ class PopulationAlgorithm(BaseAlgorithm):
         self.generation = 0
         self._seen = np.zeros(0)  # sums of this generation's observations and of their squares, [2, features]
         self._n_seen = 0
+        self._n_non_finite = 0  # fitness of this generation that is NaN or infinite
         self._starts = np.random.default_rng(0)  # of this generation's common starts
         self._search_seed = int(np.random.randint(2**31)) if seed is None else seed
 
     def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.policy = self.policy_class(  # type: ignore[assignment]
@@ -183,6 +191,7 @@ class PopulationAlgorithm(BaseAlgorithm):
         candidates = self._ask(rng)
         self._seen = np.zeros((2, self.policy.features_dim))
         self._n_seen = 0
+        self._n_non_finite = 0
         self._starts = np.random.default_rng([self._search_seed, self.generation, 1])
         if self.seed is not None and self.env is not None:
             self.env.seed(int(rng.integers(2**31)))
@@ -196,9 +205,11 @@ class PopulationAlgorithm(BaseAlgorithm):
         self._n_updates += 1
         self.logger.record("train/generation", self.generation)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/fitness_mean", float(fitness.mean()))
-        self.logger.record("train/fitness_max", float(fitness.max()))
-        self.logger.record("train/fitness_std", float(fitness.std()))
+        finite = fitness[np.isfinite(fitness)]
+        self.logger.record("train/fitness_mean", float(finite.mean()))
+        self.logger.record("train/fitness_max", float(finite.max()))
+        self.logger.record("train/fitness_std", float(finite.std()))
+        self.logger.record("fitness/non_finite", self._n_non_finite)
         return True
 
     def _select(self, candidates: Array, fitness: Array, callback: BaseCallback) -> bool:
@@ -211,7 +222,9 @@ class PopulationAlgorithm(BaseAlgorithm):
         :param candidates: parameters, [C, n_params]
         :param n_episodes: episodes of each
         :param callback: called at every step of the VecEnv
-        :return: mean return of each candidate over its episodes, float64 [C]; None if the callback stopped it
+        :return: mean return of each candidate over its episodes, float64 [C], −∞ where that is not finite; None if the
+            callback stopped it
+        :raises ValueError: if there is no environment, or no candidate's fitness is finite
         """
         env = self.env
         if env is None:
@@ -240,8 +253,9 @@ class PopulationAlgorithm(BaseAlgorithm):
             self.num_timesteps += n_counted
             if self.normalize_observations:
                 seen = features[counted].astype(np.float64)
+                seen = seen[np.isfinite(seen).all(axis=1)]
                 self._seen += seen.sum(axis=0), (seen**2).sum(axis=0)
-                self._n_seen += n_counted
+                self._n_seen += len(seen)
             if self._vec_normalize_env is not None:
                 rewards = self._vec_normalize_env.get_original_reward()  # candidates are ranked by what the env gives
             running_return += rewards
@@ -249,7 +263,7 @@ class PopulationAlgorithm(BaseAlgorithm):
             dones = dones & counted
 
             callback.update_locals(locals())
-            if not callback.on_step():
+            if n_counted and not callback.on_step():
                 return None
             if dones.any():
                 ended = np.flatnonzero(dones)
@@ -266,10 +280,12 @@ class PopulationAlgorithm(BaseAlgorithm):
                 self._episode_num += len(ended)
                 running_return[ended] = 0.0
             self._last_obs = new_obs  # type: ignore[assignment]
-        return returns.reshape(n_episodes, n_candidates).mean(axis=0)
+        fitness, n_non_finite = rank_non_finite_last(returns.reshape(n_episodes, n_candidates).mean(axis=0))
+        self._n_non_finite += n_non_finite
+        return fitness
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_seen", "_n_seen", "_starts"]
+        return [*super()._excluded_save_params(), "_seen", "_n_seen", "_n_non_finite", "_starts"]
 
     def dump_logs(self) -> None:
         """Write the log of the last generation."""

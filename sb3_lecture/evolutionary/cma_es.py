@@ -13,7 +13,8 @@ The policy that acts and is saved is the mean m, which noise has been averaged o
 
 Deviations: none of the package's update; its random generator is reseeded each generation, so that a loaded run needs none
 of its state (the package decomposes a stored covariance anew, so the draws may differ from those of a run that went on);
-``should_stop`` restarts are left to the user, the budget ends a run.
+``should_stop`` restarts are left to the user, the budget ends a run. Nothing here takes a schedule: there is no learning
+rate, and σ is what the algorithm itself adapts; ``sigma`` is only where it begins.
 """
 
 from typing import Any
@@ -21,6 +22,8 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.type_aliases import GymEnv
 
+from sb3_lecture.common.checks import Integer, Real, check_arguments
+from sb3_lecture.common.optimizers import policy_defaults
 from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.policies import Array, EvolutionPolicy
 
@@ -38,7 +41,7 @@ class CMAES(PopulationAlgorithm):
     :param sep_above: above so many parameters only the diagonal of C is learnt (default 500)
     :param _init_setup_model: build the policy now (SB3's loader passes False)
     :param kwargs: the other arguments are those of :class:`PopulationAlgorithm`
-    :raises ValueError: ``population_size`` below 4 or ``sigma`` not positive
+    :raises ValueError: a number out of range
     :raises ImportError: from ``learn``, if the package ``cmaes`` is not installed
     """
 
@@ -54,16 +57,18 @@ class CMAES(PopulationAlgorithm):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        if sigma <= 0:
-            raise ValueError(f"sigma={sigma} must be above 0")
-        if policy == "MlpPolicy":
-            kwargs["policy_kwargs"] = {"net_arch": [], **(kwargs.get("policy_kwargs") or {})}
+        check_arguments(locals(), sigma=Real(above=0), sep_above=Integer(0))
         super().__init__(policy, env, population_size, **kwargs)
         self.sigma = sigma
         self.sep_above = sep_above
         self._search: Any = None  # cmaes.CMA or cmaes.SepCMA: m, σ, C and the two paths
         if _init_setup_model:
             self._setup_model()
+
+    def _setup_model(self) -> None:
+        linear = self.policy_class is EvolutionPolicy  # "MlpPolicy"
+        with policy_defaults(self, **({"net_arch": []} if linear else {})):
+            super()._setup_model()
 
     def _ask(self, rng: np.random.Generator) -> Array:
         if self._search is None:

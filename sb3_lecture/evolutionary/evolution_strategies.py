@@ -22,8 +22,9 @@ from typing import Any, Literal
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 
+from sb3_lecture.common.checks import Integer, Real, check_arguments
 from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.policies import Array, EvolutionPolicy
 
@@ -33,9 +34,12 @@ __all__ = ["EvolutionStrategies", "centered_ranks", "es_gradient"]
 def centered_ranks(fitness: Array) -> Array:
     """Ranks of the scores, spread evenly over [−½, ½]; equal scores share the mean of their ranks, so noise decides nothing.
 
+    Scores that are NaN or infinite share the lowest ranks.
+
     :param fitness: scores, [P]
     :return: float64 [P], of mean 0
     """
+    fitness = np.where(np.isfinite(fitness), fitness, -np.inf)
     _, group, counts = np.unique(fitness, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)  # one past the last rank of each group of equals
     ranks = (last - (counts + 1) / 2)[group]  # [P], mean rank of each
@@ -61,12 +65,12 @@ class EvolutionStrategies(PopulationAlgorithm):
     :param env: environment with Discrete or Box actions; an id gets one environment a candidate; None only when loading
     :param learning_rate: step size of the optimizer, or a schedule of the remaining progress (default 0.03)
     :param population_size: candidates a generation, even: each noise vector is tried in both directions (default 64)
-    :param sigma: σ, standard deviation of the noise on the parameters (default 0.1)
+    :param sigma: σ, standard deviation of the noise on the parameters, or a schedule of the remaining progress (default 0.1)
     :param weight_decay: weight of the L2 penalty on the parameters (default 0)
     :param fitness_shaping: "ranks" (default) or "none": the scores themselves
     :param _init_setup_model: build the policy now (SB3's loader passes False)
     :param kwargs: the other arguments are those of :class:`PopulationAlgorithm`
-    :raises ValueError: ``population_size`` odd or below 2, ``sigma`` not positive, unknown ``fitness_shaping``
+    :raises ValueError: ``population_size`` odd, a number out of range, unknown ``fitness_shaping``
     """
 
     def __init__(
@@ -75,16 +79,15 @@ class EvolutionStrategies(PopulationAlgorithm):
         env: GymEnv | str | None,
         learning_rate: float | Schedule = 0.03,
         population_size: int = 64,
-        sigma: float = 0.1,
+        sigma: float | Schedule = 0.1,
         weight_decay: float = 0.0,
         fitness_shaping: Literal["ranks", "none"] = "ranks",
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
+        check_arguments(locals(), population_size=Integer(2), sigma=Real(above=0, schedule=True), weight_decay=Real(0))
         if population_size % 2:
             raise ValueError(f"population_size={population_size} must be even: each noise vector has its mirror image")
-        if sigma <= 0:
-            raise ValueError(f"sigma={sigma} must be above 0")
         if fitness_shaping not in ("ranks", "none"):
             raise ValueError(f'fitness_shaping={fitness_shaping!r} is unknown: choose "ranks" or "none"')
         super().__init__(policy, env, population_size, **kwargs)
@@ -95,18 +98,27 @@ class EvolutionStrategies(PopulationAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self._sigma_schedule = FloatSchedule(self.sigma)
+
     def _noise(self, rng: np.random.Generator) -> Array:
         return rng.standard_normal((self.population_size // 2, self.n_params), dtype=np.float32)  # ε [P/2, n_params]
 
     def _ask(self, rng: np.random.Generator) -> Array:
-        theta, noise = self.policy.get_vector(), self.sigma * self._noise(rng)
+        sigma = self._sigma_schedule(self._current_progress_remaining)
+        theta, noise = self.policy.get_vector(), np.float32(sigma) * self._noise(rng)
         return np.concatenate([theta + noise, theta - noise])  # θ ± σε [P, n_params]
 
     def _tell(self, candidates: Array, fitness: Array) -> None:
-        weights = centered_ranks(fitness) if self.fitness_shaping == "ranks" else fitness
+        if self.fitness_shaping == "ranks":
+            weights = centered_ranks(fitness)
+        else:  # the worst finite score, for one that is not
+            weights = np.where(np.isfinite(fitness), fitness, fitness[np.isfinite(fitness)].min())
+        sigma = self._sigma_schedule(self._current_progress_remaining)
         noise = self._noise(self._rng())  # drawn again rather than kept: the same numbers
         theta = self.policy.get_vector()
-        gradient = es_gradient(noise, weights, self.sigma) - self.weight_decay * theta  # Algorithm 1, line 5; [n_params]
+        gradient = es_gradient(noise, weights, sigma) - self.weight_decay * theta  # Algorithm 1, line 5; [n_params]
         optimizer = self.policy.optimizer
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         update_learning_rate(optimizer, learning_rate)
@@ -117,7 +129,11 @@ class EvolutionStrategies(PopulationAlgorithm):
             start += parameter.numel()
         optimizer.step()
         self.logger.record("train/learning_rate", learning_rate)
+        self.logger.record("train/sigma", sigma)
         self.logger.record("train/gradient_norm", float(np.linalg.norm(gradient)))
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_sigma_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

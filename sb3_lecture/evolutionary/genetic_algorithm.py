@@ -5,12 +5,13 @@ networks; the T best of a generation become parents; each child is a parent draw
 σ on every parameter; and one network, the elite, passes on unchanged.
 
 The elite of a noisy game is not who was luckiest once: the ``n_elite_candidates`` best and the elite before play
-``n_elite_episodes`` more episodes, and the best mean becomes the elite (10 and 30 in the paper, Algorithm 1). The policy
-that acts and is saved is the elite.
+``n_elite_episodes`` more episodes, and the best mean of these, without the score that they were selected by, becomes the
+elite (10 and 30 in the paper, Algorithm 1). The policy that acts and is saved is the elite.
 
 Choices and deviations: the parents are kept as vectors, not as the paper's lists of mutation seeds, which only matters when
 networks travel between machines; the first networks have Glorot-normal weights and zero biases, as the paper's have; the
-elite takes one of the P places.
+elite takes one of the P places. The paper's σ is constant; here it may be a schedule, SB3's way of letting a step size fall
+(there is no ``learning_rate``, for no gradient is followed).
 """
 
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule
 from torch import nn
 
+from sb3_lecture.common.checks import Integer, Real, check_arguments
 from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.policies import Array, EvolutionPolicy
 
@@ -34,7 +37,7 @@ class GeneticAlgorithm(PopulationAlgorithm):
     :param env: environment with Discrete or Box actions; an id gets one environment a candidate; None only when loading
     :param population_size: candidates a generation P, at least 2 (default 64)
     :param n_parents: T, how many of them become parents; None for a fifth (default)
-    :param sigma: σ, standard deviation of a mutation (default 0.1)
+    :param sigma: σ, standard deviation of a mutation, or a schedule of the remaining progress (default 0.1)
     :param n_elite_candidates: best candidates that compete for the elite's place (default 4)
     :param n_elite_episodes: episodes that each of them plays for it, 0 for no contest: the best score wins (default 5)
     :param _init_setup_model: build the policy now (SB3's loader passes False)
@@ -51,20 +54,18 @@ class GeneticAlgorithm(PopulationAlgorithm):
         env: GymEnv | str | None,
         population_size: int = 64,
         n_parents: int | None = None,
-        sigma: float = 0.1,
+        sigma: float | Schedule = 0.1,
         n_elite_candidates: int = 4,
         n_elite_episodes: int = 5,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        if n_parents is not None and not 1 <= n_parents <= population_size:
-            raise ValueError(f"n_parents={n_parents} must lie between 1 and population_size={population_size}")
-        if sigma <= 0:
-            raise ValueError(f"sigma={sigma} must be above 0")
-        if n_elite_candidates < 1 or n_elite_episodes < 0:
-            raise ValueError(
-                f"n_elite_candidates={n_elite_candidates} must be at least 1, n_elite_episodes={n_elite_episodes} at least 0"
-            )
+        check_arguments(
+            locals(), population_size=Integer(2), n_parents=Integer(1, none=True), sigma=Real(above=0, schedule=True),
+            n_elite_candidates=Integer(1), n_elite_episodes=Integer(0),
+        )  # fmt: skip
+        if n_parents is not None and n_parents > population_size:
+            raise ValueError(f"n_parents={n_parents} must not be above population_size={population_size}")
         super().__init__(policy, env, population_size, **kwargs)
         self.n_parents = n_parents
         self.sigma = sigma
@@ -75,6 +76,7 @@ class GeneticAlgorithm(PopulationAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        self._sigma_schedule = FloatSchedule(self.sigma)
         self.parents = th.zeros(0, self.n_params)  # load() puts the saved ones in their place
         self.elite = th.zeros(0, self.n_params)
 
@@ -84,7 +86,9 @@ class GeneticAlgorithm(PopulationAlgorithm):
         n_children = self.population_size - len(self.elite)
         chosen = rng.integers(len(self.parents), size=n_children)  # uniform, with replacement
         noise = rng.standard_normal((n_children, self.n_params), dtype=np.float32)
-        children = self.parents.numpy()[chosen] + self.sigma * noise  # ψ(θ) = θ + σε
+        sigma = self._sigma_schedule(self._current_progress_remaining)
+        self.logger.record("train/sigma", sigma)
+        children = self.parents.numpy()[chosen] + np.float32(sigma) * noise  # ψ(θ) = θ + σε
         return np.concatenate([self.elite.numpy(), children])  # [P, n_params], the elite first
 
     def _fresh_networks(self, rng: np.random.Generator) -> Array:
@@ -110,8 +114,7 @@ class GeneticAlgorithm(PopulationAlgorithm):
             more = self.play(candidates[contenders], self.n_elite_episodes, callback)
             if more is None:
                 return False
-            n, m = self.n_elite_episodes, self.n_eval_episodes
-            score = (n * more + m * score) / (n + m)  # mean over all its episodes
+            score = more  # the new episodes alone: the old score is the largest of many, and lucky
         best = contenders[np.argmax(score)]
         self.elite = th.from_numpy(candidates[best : best + 1].copy())
         self.logger.record("train/elite_fitness", float(score.max()))
@@ -122,6 +125,9 @@ class GeneticAlgorithm(PopulationAlgorithm):
         best = np.argsort(-fitness, kind="stable")[:n_parents]
         self.parents = th.from_numpy(candidates[best])
         self.policy.set_vector(self.elite.numpy()[0])
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_sigma_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy"], ["parents", "elite"]

@@ -32,7 +32,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from torch.nn import functional as F
 
-from sb3_lecture.common.optimizers import without_denormals
+from sb3_lecture.common.checks import check_arguments
+from sb3_lecture.common.optimizers import policy_defaults, without_denormals
+from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.search.mcts import MCTS
 from sb3_lecture_envs.board.game import PLY
 
@@ -132,6 +134,7 @@ class AlphaZero(OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals())
         if selection not in ("puct", "gumbel"):
             raise ValueError(f'selection={selection!r} is unknown: choose "puct" or "gumbel"')
         if n_games < 1 or n_simulations < 1 or buffer_size < 1:
@@ -168,15 +171,16 @@ class AlphaZero(OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
         if self.env is not None:
             self.world = read_world(self.env, self.gamma)
-        self.policy_kwargs.setdefault("squash_value", isinstance(self.world, BoardWorld))
         if self.replay_buffer is None:
             self.replay_buffer = SelfPlayBuffer(
                 self.buffer_size, self.observation_space, self.action_space, self.device, self.n_envs,  # type: ignore[arg-type]
                 self.world.state_size, self.world.state_dtype,
             )  # fmt: skip
-        super()._setup_model()
+        with policy_defaults(self, squash_value=isinstance(self.world, BoardWorld)):
+            super()._setup_model()
         self._search = self.make_search(seed=int(np.random.randint(2**31)))
         self._begin_games()
 

@@ -42,7 +42,9 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import polyak_update
 
+from sb3_lecture.common.checks import check_arguments
 from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer
+from sb3_lecture.common.spaces import check_zero_based
 
 from .dreamer_networks import Sizes, action_size, make_latent, resolve_sizes
 from .dreamer_policy import DreamerCnnPolicy, DreamerMlpPolicy, DreamerMultiInputPolicy, DreamerPolicy, Memory
@@ -152,6 +154,7 @@ class DreamerV3(OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals())
         if batch_size < 1 or batch_length < 2 or horizon < 1 or not replay_ratio > 0:
             raise ValueError(
                 f"{batch_size=} and {horizon=} must be at least 1, {batch_length=} at least 2, {replay_ratio=} > 0"
@@ -191,6 +194,7 @@ class DreamerV3(OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
         space = self.action_space
         if not isinstance(space, (spaces.Discrete, spaces.Box)):
             raise ValueError(f"DreamerV3 takes Discrete and Box actions, not {space}: flatten them with an action wrapper")

@@ -38,8 +38,10 @@ from stable_baselines3.common.vec_env import unwrap_vec_normalize
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_lecture.common.checks import Real, check_arguments
 from sb3_lecture.common.distributional import two_hot, value_transform
-from sb3_lecture.common.optimizers import without_denormals
+from sb3_lecture.common.optimizers import fused_adam, policy_defaults, without_denormals
+from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.search.mcts import MCTS
 from sb3_lecture_envs.board.game import Game
 
@@ -138,6 +140,7 @@ class MuZero(OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals(), max_grad_norm=Real(above=0, infinite=True, none=True))
         if selection not in ("puct", "gumbel"):
             raise ValueError(f'selection={selection!r} is unknown: choose "puct" or "gumbel"')
         if n_simulations < 1 or buffer_size < 1 or unroll_steps < 1 or (n_games is not None and n_games < 1):
@@ -183,22 +186,25 @@ class MuZero(OffPolicyAlgorithm):
         self.search_kwargs = dict(search_kwargs or {})
         self.game: Game | None = None  # whose legal moves are read off observations, and whose players alternate
         self.self_play = False  # whether both sides' moves are ours
+        self._limits: dict[str, float] | None = None
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
         self._read_env()
-        if self.self_play:
-            self.policy_kwargs.setdefault("value_limit", 1.0)
-        decay = {"weight_decay": 2.0 * self.l2_coef}  # the gradient of c ‖θ‖²
-        if "optimizer_class" not in self.policy_kwargs:
-            self.policy_kwargs.setdefault("optimizer_kwargs", {"fused": True, **decay})
+        if self._limits is None:  # what the first env asked for: the networks of a loaded model have that size
+            self._limits = {"value_limit": 1.0} if self.self_play else {}
         if self.replay_buffer is None:
             self.replay_buffer = TrajectoryBuffer(
                 self.buffer_size, self.observation_space, self.action_space, self.device, self.n_envs,  # type: ignore[arg-type]
                 self.discount, self.td_steps, self.unroll_steps, self.per_alpha, self.per_beta,
             )  # fmt: skip
-        super()._setup_model()
+        with (
+            policy_defaults(self, **self._limits),
+            fused_adam(self, weight_decay=2.0 * self.l2_coef),
+        ):  # the gradient of c ‖θ‖²
+            super()._setup_model()
         self._search = self.make_search(seed=int(np.random.randint(2**31)))
         self._begin_episodes()
 

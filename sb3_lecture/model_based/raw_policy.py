@@ -8,6 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 
+from sb3_lecture.common.optimizers import FUSED_ADAM
+
 __all__ = ["RawPolicy"]
 
 
@@ -28,7 +30,7 @@ class RawPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if optimizer_kwargs is None:
-            optimizer_kwargs = {"fused": True} if optimizer_class is th.optim.Adam else {}
+            optimizer_kwargs = FUSED_ADAM if optimizer_class is th.optim.Adam else {}
         super().__init__(observation_space, action_space, optimizer_class=optimizer_class, optimizer_kwargs=optimizer_kwargs)
         self.n_actions = int(action_space.n)
         empty = th.zeros((1, *observation_space.shape), dtype=th.long)  # type: ignore[misc]

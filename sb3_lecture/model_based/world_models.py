@@ -40,6 +40,10 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from torch import nn
 
+from sb3_lecture.common.checks import Real, check_arguments
+from sb3_lecture.common.fitness import rank_non_finite_last
+from sb3_lecture.common.spaces import check_zero_based
+
 from .world_models_mdn_rnn import State, draw_noise, sample_done, sample_mixture
 from .world_models_policy import N_STARTS, CnnWorldModelPolicy, MlpWorldModelPolicy, WorldModelPolicy
 from .world_models_vae import sample_gaussian
@@ -166,6 +170,7 @@ class WorldModels(BaseAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals(), sigma=Real(above=0))
         if controller_env not in ("real", "dream"):
             raise ValueError(f'controller_env={controller_env!r} is unknown: choose "real" or "dream"')
         least = {"buffer_size": 1, "learning_starts": 1, "batch_size": 1, "n_generations": 1, "population_size": 4}
@@ -174,8 +179,8 @@ class WorldModels(BaseAlgorithm):
         for name, bound in least.items():
             if not given[name] >= bound:
                 raise ValueError(f"{name}={given[name]} must be at least {bound}")
-        if sigma <= 0 or random_action_prob > 1:
-            raise ValueError(f"{sigma=} must be above 0 and {random_action_prob=} at most 1")
+        if random_action_prob > 1:
+            raise ValueError(f"{random_action_prob=} must be at most 1")
         super().__init__(
             policy,  # type: ignore[arg-type]
             make_vec_env(env, n_envs=population_size) if isinstance(env, str) else env,
@@ -205,6 +210,7 @@ class WorldModels(BaseAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.policy = self.policy_class(  # type: ignore[assignment]
@@ -406,18 +412,20 @@ class WorldModels(BaseAlgorithm):
                 played = self.play(candidates, self.n_eval_episodes, total_timesteps, callback)
                 if played is None:
                     return False
-                if np.isnan(played).any():  # cut off by the budget
+                if self.num_timesteps >= total_timesteps and np.isnan(played).any():  # cut off by the budget
                     break
                 returns = played
                 callback.on_rollout_end()
                 self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            fitness = returns.mean(axis=1)  # [P]
+            fitness, n_non_finite = rank_non_finite_last(returns.mean(axis=1))  # [P]
             self._tell(candidates, fitness)
             self.generation, self.generations_left = self.generation + 1, self.generations_left - 1
             self.logger.record("controller/generation", self.generation)
-            self.logger.record("controller/fitness_mean", float(fitness.mean()))
-            self.logger.record("controller/fitness_max", float(fitness.max()))
-            self.logger.record("controller/fitness_std", float(fitness.std()))
+            finite = fitness[np.isfinite(fitness)]
+            self.logger.record("controller/fitness_mean", float(finite.mean()))
+            self.logger.record("controller/fitness_max", float(finite.max()))
+            self.logger.record("controller/fitness_std", float(finite.std()))
+            self.logger.record("fitness/non_finite", n_non_finite)
             if log_interval is not None and (self.generation % log_interval == 0 or self.generations_left == 0):
                 self.dump_logs()
         return True

@@ -32,6 +32,10 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorch
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_lecture.common.checks import check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.optimizers import fused_adam
+from sb3_lecture.common.spaces import check_zero_based
+
 __all__ = ["ActorCritic", "QActorCriticCnnPolicy", "QActorCriticPolicy", "QMultiInputActorCriticPolicy"]
 
 SelfActorCritic = TypeVar("SelfActorCritic", bound="ActorCritic")
@@ -118,7 +122,7 @@ class ActorCritic(OnPolicyAlgorithm):
     :param seed: seed of all random generators, None for a random one
     :param device: torch device (default "auto")
     :param _init_setup_model: build the networks now (SB3's loader passes False)
-    :raises ValueError: unknown ``critic``, ``n_steps`` below 1, or a Q critic with actions that are not Discrete
+    :raises ValueError: unknown ``critic``, a number out of range, or a Q critic with actions that are not Discrete
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -153,15 +157,11 @@ class ActorCritic(OnPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals())
         if critic not in ("v", "q"):
             raise ValueError(f'critic={critic!r} is unknown: choose "v" or "q"')
-        if n_steps < 1:
-            raise ValueError(f"n_steps={n_steps} is too small: use 1 (one-step TD) or more")
         if critic == "q" and isinstance(policy, str):
             policy = self.q_policy_aliases.get(policy, policy)  # an unknown name is SB3's to refuse
-        policy_kwargs = dict(policy_kwargs or {})
-        if "optimizer_class" not in policy_kwargs:
-            policy_kwargs.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})  # SB3's Adam, in one kernel
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
@@ -188,12 +188,14 @@ class ActorCritic(OnPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
         if self.critic == "q":
             if not isinstance(self.action_space, spaces.Discrete):
                 raise ValueError(f'critic="q" needs Discrete actions, got {self.action_space}: use critic="v"')
             if not issubclass(self.policy_class, QActorCriticPolicy):
                 raise ValueError(f'critic="q" needs a QActorCriticPolicy, got {self.policy_class.__name__}: pass "MlpPolicy"')
-        super()._setup_model()
+        with fused_adam(self, eps=1e-5):  # SB3's ε for actor-critics
+            super()._setup_model()
 
     def learn(
         self: SelfActorCritic,
@@ -214,7 +216,8 @@ class ActorCritic(OnPolicyAlgorithm):
         :param progress_bar: show a progress bar
         :return: the model itself
         """
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        with naming_non_finite(self):
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def train(self) -> None:
         """One gradient step on the steps just collected."""
@@ -237,7 +240,11 @@ class ActorCritic(OnPolicyAlgorithm):
 
         self.policy.optimizer.zero_grad()
         loss.backward()
-        th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        check_finite(
+            norm, "the gradient's norm",
+            observations=data.observations, rewards=self.rollout_buffer.rewards, network=self.policy,
+        )  # fmt: skip
         self.policy.optimizer.step()
 
         self._n_updates += 1

@@ -6,15 +6,16 @@ alone and charges the policy for moving away from the one that collected the dat
     L(θ) = E_t[ r_t(θ) Â_t − β KL[π_old(·|s_t), π_θ(·|s_t)] ]
 
 β may be fixed or follow the distance d = E_t[KL[π_old, π_θ]] that an update has travelled:
-d < d_targ / 1.5 → β ← β / 2;  d > 1.5 d_targ → β ← 2 β.
+d < d_targ / 1.5 → β ← β / 2;  d > 1.5 d_targ → β ← 2 β. Here β stays within 10⁻⁸ and 10⁸, for a β that had reached 0 or ∞
+would stay there.
 
 With β = 0, one epoch and one minibatch the ratio is 1 where its gradient is taken, and the update is a plain
 policy-gradient step.
 
 Choices: the KL divergence is the closed form over the action distribution, not an estimate from the sampled actions; it is
 summed over the action's components. Collecting, the advantages Â_t (GAE), the value loss and the entropy bonus are those of
-SB3's PPO, whose class this one extends; its ``clip_range`` and early stopping do not take part. ``target_kl`` is the
-paper's d_targ.
+SB3's PPO, whose class this one extends, as are the names in the log; its ``clip_range`` and early stopping do not take part.
+``target_kl`` is the paper's d_targ.
 """
 
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import explained_variance
@@ -30,9 +32,14 @@ from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
+from sb3_lecture.common.checks import Real, check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.optimizers import fused_adam
+from sb3_lecture.common.spaces import check_zero_based
+
 __all__ = ["PPOPenalty"]
 
 SelfPPOPenalty = TypeVar("SelfPPOPenalty", bound="PPOPenalty")
+LEAST_BETA, LARGEST_BETA = 1e-8, 1e8  # of an adaptive penalty
 
 
 def kl_per_state(old: TorchDistribution | list[Any], new: TorchDistribution | list[Any]) -> th.Tensor:
@@ -76,12 +83,16 @@ class PPOPenalty(PPO):
     :param beta: weight β of the penalty; the first one if it adapts (default 1.0)
     :param adaptive: let β follow ``target_kl`` after every update (default True)
     :param target_kl: the distance d_targ aimed at, in nats (default 0.01); unused when ``adaptive`` is False
+    :param clip_range_vf: how far a value may move from the old one within an update, a number above 0 or a schedule; None for
+        no limit (default)
     :param normalize_advantage: standardise the advantages of a minibatch (default True)
     :param ent_coef: weight of the policy's entropy in the objective (default 0)
     :param vf_coef: weight of the value net's squared error in the loss (default 0.5)
     :param max_grad_norm: largest norm of the gradient (default 0.5)
     :param use_sde: state-dependent exploration for Box actions (default False)
     :param sde_sample_freq: steps between two draws of its noise, -1 for one a rollout (default)
+    :param rollout_buffer_class: class of the rollout buffer, None for SB3's choice (default)
+    :param rollout_buffer_kwargs: its arguments
     :param stats_window_size: episodes in the logged means (default 100)
     :param tensorboard_log: folder of the tensorboard log, None for none (default)
     :param policy_kwargs: arguments of the policy; Adam is fused unless they name an optimizer
@@ -89,7 +100,7 @@ class PPOPenalty(PPO):
     :param seed: seed of all random generators, None for a random one
     :param device: torch device (default "auto")
     :param _init_setup_model: build the networks now (SB3's loader passes False)
-    :raises ValueError: ``beta`` is negative, or ``target_kl`` is not positive
+    :raises ValueError: a number out of range, an adaptive ``beta`` of 0, or advantages of single steps to standardise
     """
 
     def __init__(
@@ -105,12 +116,15 @@ class PPOPenalty(PPO):
         beta: float = 1.0,
         adaptive: bool = True,
         target_kl: float = 0.01,
+        clip_range_vf: float | Schedule | None = None,
         normalize_advantage: bool = True,
         ent_coef: float = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -119,13 +133,11 @@ class PPOPenalty(PPO):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        if beta < 0:
-            raise ValueError(f"beta={beta} is negative: the penalty's weight is 0 (no penalty) or more")
-        if target_kl <= 0:
-            raise ValueError(f"target_kl={target_kl} is not positive: choose a distance in nats, for instance 0.01")
-        policy_kwargs = dict(policy_kwargs or {})
-        if "optimizer_class" not in policy_kwargs:
-            policy_kwargs.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})  # SB3's Adam, in one kernel
+        check_arguments(locals(), beta=Real(0), target_kl=Real(above=0), clip_range_vf=Real(above=0, schedule=True, none=True))
+        if adaptive and beta == 0:
+            raise ValueError("beta=0 cannot adapt, as it is halved and doubled: begin above 0, or pass adaptive=False")
+        if normalize_advantage and batch_size < 2:
+            raise ValueError("batch_size=1 leaves no advantages to standardise: pass 2 or more, or normalize_advantage=False")
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
@@ -135,12 +147,15 @@ class PPOPenalty(PPO):
             n_epochs=n_epochs,
             gamma=gamma,
             gae_lambda=gae_lambda,
+            clip_range_vf=clip_range_vf,
             normalize_advantage=normalize_advantage,
             ent_coef=ent_coef,
             vf_coef=vf_coef,
             max_grad_norm=max_grad_norm,
             use_sde=use_sde,
             sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
             target_kl=target_kl,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
@@ -154,6 +169,11 @@ class PPOPenalty(PPO):
         self.adaptive = adaptive
         if _init_setup_model:
             self._setup_model()
+
+    def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
+        with fused_adam(self, eps=1e-5):  # SB3's ε for actor-critics
+            super()._setup_model()
 
     def learn(
         self: SelfPPOPenalty,
@@ -174,7 +194,8 @@ class PPOPenalty(PPO):
         :param progress_bar: show a progress bar
         :return: the model itself
         """
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        with naming_non_finite(self):
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def train(self) -> None:
         """Climb the penalised surrogate objective (eq. 8) on the rollout, then adapt β."""
@@ -185,8 +206,10 @@ class PPOPenalty(PPO):
         actions = data.actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else data.actions
         with th.no_grad():
             pi_old = self.policy.get_distribution(observations).distribution
-        losses = []  # (policy, value, entropy) of each minibatch
+        clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
+        losses: list[list[float]] = []  # (policy, penalty, value, entropy, all) of each minibatch
         for _ in range(self.n_epochs):
+            approx_kls: list[float] = []  # the last epoch's
             for rows in th.randperm(n, device=self.device).split(self.batch_size):
                 batch = {k: v[rows] for k, v in observations.items()} if isinstance(observations, dict) else observations[rows]
                 advantages = data.advantages[rows]  # Â_t [batch]
@@ -195,22 +218,32 @@ class PPOPenalty(PPO):
 
                 pi = self.policy.get_distribution(batch)
                 log_prob, entropy = pi.log_prob(actions[rows]), pi.entropy()  # [batch]
-                ratio = th.exp(log_prob - data.old_log_prob[rows])  # r_t(θ), eq. (6)
+                log_ratio = log_prob - data.old_log_prob[rows]
+                ratio = th.exp(log_ratio)  # r_t(θ), eq. (6)
                 policy_loss = -(ratio * advantages).mean()
+                penalty = th.zeros((), device=self.device)
                 if self.beta > 0:
-                    policy_loss = (
-                        policy_loss + self.beta * kl_per_state(rows_of(pi_old, rows), pi.distribution).mean()
-                    )  # eq. (8)
-                values = self.policy.predict_values(batch)
-                value_loss = F.mse_loss(values.flatten(), data.returns[rows])
-                entropy = -log_prob if entropy is None else entropy  # no closed form for squashed actions
-                loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy.mean()  # eq. (9), without the clip
+                    penalty = self.beta * kl_per_state(rows_of(pi_old, rows), pi.distribution).mean()  # eq. (8)
+                values = self.policy.predict_values(batch).flatten()
+                if clip_range_vf is not None:
+                    old_values = data.old_values[rows]
+                    values = old_values + (values - old_values).clamp(-clip_range_vf, clip_range_vf)
+                value_loss = F.mse_loss(values, data.returns[rows])
+                entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()  # no closed form for squashed actions
+                loss = (
+                    policy_loss + penalty + self.vf_coef * value_loss + self.ent_coef * entropy_loss
+                )  # (9), without the clip
 
                 self.policy.optimizer.zero_grad()
                 loss.backward()
-                th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                norm = th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                check_finite(
+                    norm, "the gradient's norm",
+                    observations=observations, rewards=self.rollout_buffer.rewards, network=self.policy,
+                )  # fmt: skip
                 self.policy.optimizer.step()
-                losses.append((policy_loss.item(), value_loss.item(), -entropy.mean().item()))
+                losses.append([x.item() for x in (policy_loss, penalty, value_loss, entropy_loss, loss)])
+                approx_kls.append((ratio - 1 - log_ratio).mean().item())
             self._n_updates += 1
 
         self.logger.record("train/beta", self.beta)
@@ -218,10 +251,15 @@ class PPOPenalty(PPO):
             distance = float(kl_per_state(pi_old, self.policy.get_distribution(observations).distribution).mean())
         if self.adaptive:
             self.adapt_beta(distance)
-        for name, value in zip(("policy_gradient_loss", "value_loss", "entropy_loss"), np.mean(losses, axis=0), strict=True):
+        names = ("policy_gradient_loss", "kl_penalty", "value_loss", "entropy_loss")
+        for name, value in zip(names, np.mean(losses, axis=0).tolist(), strict=False):
             self.logger.record(f"train/{name}", value)
+        self.logger.record("train/loss", losses[-1][-1])  # of the last minibatch, as SB3 has it
+        self.logger.record("train/approx_kl", float(np.mean(approx_kls)))  # from the sampled actions, as SB3 has it
         self.logger.record("train/kl", distance)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        if clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", clip_range_vf)
         buffer = self.rollout_buffer
         self.logger.record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
         if hasattr(self.policy, "log_std"):
@@ -234,6 +272,6 @@ class PPOPenalty(PPO):
         """
         assert self.target_kl is not None  # set in __init__; SB3 allows None
         if distance < self.target_kl / 1.5:
-            self.beta = self.beta / 2
+            self.beta = max(self.beta / 2, LEAST_BETA)
         elif distance > self.target_kl * 1.5:
-            self.beta = self.beta * 2
+            self.beta = min(self.beta * 2, LARGEST_BETA)

@@ -39,7 +39,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
 from sb3_lecture.common.buffers import EpisodeBuffer
+from sb3_lecture.common.checks import Integer, Real, check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.returns import discounted_returns, leave_one_out_means, powers_of_discount, returns_at_start
+from sb3_lecture.common.spaces import check_zero_based
 
 __all__ = ["REINFORCE"]
 
@@ -74,7 +77,7 @@ class REINFORCE(OnPolicyAlgorithm):
     :param seed: seed of all random generators, None for a random one
     :param device: torch device (default "auto")
     :param _init_setup_model: build the networks now (SB3's loader passes False)
-    :raises ValueError: unknown ``returns`` or ``baseline``, ``n_episodes`` below 1, or below 2 with the mean baseline
+    :raises ValueError: unknown ``returns`` or ``baseline``, a number out of range, one episode with the mean baseline
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -108,16 +111,13 @@ class REINFORCE(OnPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals(), n_episodes=Integer(1), max_grad_norm=Real(above=0, infinite=True, none=True))
         if returns not in ("total", "reward_to_go"):
             raise ValueError(f'returns={returns!r} is unknown: choose "total" or "reward_to_go"')
         if baseline not in (None, "mean", "value"):
             raise ValueError(f'baseline={baseline!r} is unknown: choose None, "mean" or "value"')
-        least = 2 if baseline == "mean" else 1  # the mean baseline is taken over the other episodes
-        if n_episodes < least:
-            raise ValueError(f"n_episodes={n_episodes} is too small for baseline={baseline!r}: use {least} or more")
-        policy_kwargs = dict(policy_kwargs or {})
-        if "optimizer_class" not in policy_kwargs:
-            policy_kwargs.setdefault("optimizer_kwargs", {"eps": 1e-5, "fused": True})  # SB3's Adam, in one kernel
+        if n_episodes < 2 and baseline == "mean":  # it is taken over the other episodes
+            raise ValueError(f"n_episodes={n_episodes} is too small for baseline={baseline!r}: use 2 or more")
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
@@ -148,6 +148,11 @@ class REINFORCE(OnPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
+        with fused_adam(self, eps=1e-5):  # SB3's ε for actor-critics
+            super()._setup_model()
+
     def learn(
         self: SelfREINFORCE,
         total_timesteps: int,
@@ -167,7 +172,8 @@ class REINFORCE(OnPolicyAlgorithm):
         :param progress_bar: show a progress bar
         :return: the model itself
         """
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        with naming_non_finite(self):
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def collect_rollouts(
         self,
@@ -260,6 +266,10 @@ class REINFORCE(OnPolicyAlgorithm):
                 "train/explained_variance", explained_variance(values.detach().cpu().numpy(), returns.cpu().numpy())
             )
 
+        check_finite(
+            loss.detach(), "the loss",
+            observations=observations, rewards=buffer.rewards[: buffer.pos], network=self.policy,
+        )  # fmt: skip
         self.policy.optimizer.zero_grad()
         loss.backward()
         if self.max_grad_norm is not None:

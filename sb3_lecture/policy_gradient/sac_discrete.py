@@ -37,7 +37,10 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorch
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
+from sb3_lecture.common.checks import Real, check_arguments, check_finite, naming_non_finite
 from sb3_lecture.common.gradient_estimators import relaxed_one_hot
+from sb3_lecture.common.optimizers import fused_adam
+from sb3_lecture.common.spaces import check_zero_based
 
 __all__ = ["SACDiscrete", "SACDiscretePolicy", "actor_loss"]
 
@@ -212,7 +215,7 @@ class SACDiscrete(OffPolicyAlgorithm):
     :param gradient_steps: updates a training, -1 for as many as environment steps (default 1)
     :param actor_gradient: "exact" (default), "score_function" or "gumbel_softmax"; see the module's text
     :param gumbel_temperature: τ of "gumbel_softmax" (default 1)
-    :param ent_coef: α, "auto" to learn it (default), or "auto_0.1" to learn it from 0.1 on
+    :param ent_coef: α, 0 for no entropy; "auto" to learn it (default), or "auto_0.1" to learn it from 0.1 on
     :param target_entropy: H̄ in nats, "auto" for 0.98 ln |A| (default)
     :param target_update_interval: updates between two moves of the slow critics (default 1)
     :param replay_buffer_class: class of the replay buffer, None for SB3's choice (default)
@@ -226,7 +229,7 @@ class SACDiscrete(OffPolicyAlgorithm):
     :param seed: seed of all random generators, None for a random one
     :param device: torch device (default "auto")
     :param _init_setup_model: build the networks now (SB3's loader passes False)
-    :raises ValueError: unknown ``actor_gradient``, ``ent_coef`` or ``target_entropy``, ``gumbel_temperature`` not positive
+    :raises ValueError: unknown ``actor_gradient``, ``ent_coef`` or ``target_entropy``, or a number out of range
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -266,18 +269,17 @@ class SACDiscrete(OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(
+            locals(), gumbel_temperature=Real(above=0), ent_coef=Real(0, text='"auto" or "auto_0.1"'),
+            target_entropy=Real(text='"auto"'),
+        )  # fmt: skip
         if actor_gradient not in ("exact", "score_function", "gumbel_softmax"):
             raise ValueError(
                 f'actor_gradient={actor_gradient!r} is unknown: choose "exact", "score_function" or "gumbel_softmax"'
             )
-        if gumbel_temperature <= 0:
-            raise ValueError(f"gumbel_temperature={gumbel_temperature} must be above 0")
         if isinstance(target_entropy, str) and target_entropy != "auto":
             raise ValueError(f'target_entropy={target_entropy!r} is unknown: give a number of nats or "auto"')
         _initial_ent_coef(ent_coef)
-        policy_kwargs = dict(policy_kwargs or {})
-        if "optimizer_class" not in policy_kwargs:
-            policy_kwargs.setdefault("optimizer_kwargs", {"fused": True})  # Adam, in one kernel
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
@@ -312,7 +314,9 @@ class SACDiscrete(OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        super()._setup_model()
+        check_zero_based(self.observation_space, self.action_space)
+        with fused_adam(self):
+            super()._setup_model()
         initial, self._learns_ent_coef = _initial_ent_coef(self.ent_coef)
         self.log_ent_coef = th.full((1,), initial, device=self.device).log().requires_grad_(self._learns_ent_coef)  # ln α
         self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1)) if self._learns_ent_coef else None
@@ -344,6 +348,10 @@ class SACDiscrete(OffPolicyAlgorithm):
             all_q = th.stack(self.policy.q_values(data.observations))  # [critics, batch, A]
             chosen = all_q.gather(2, data.actions.long().expand(len(all_q), -1, -1))  # Q(s, a) [critics, batch, 1]
             critic_loss = (chosen - target).square().mean(dim=1).sum() / 2  # eq. (4)
+            check_finite(
+                critic_loss.detach(), "the critics' loss", observations=data.observations,
+                next_observations=data.next_observations, rewards=data.rewards, network=self.policy,
+            )  # fmt: skip
             self.policy.critic_optimizer.zero_grad()
             critic_loss.backward()
             self.policy.critic_optimizer.step()
@@ -386,7 +394,8 @@ class SACDiscrete(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> SelfSACDiscrete:
         """Alternate steps and updates until ``total_timesteps``; arguments are OffPolicyAlgorithm's."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        with naming_non_finite(self):
+            return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "policy.actor_optimizer", "policy.critic_optimizer"]
@@ -404,7 +413,9 @@ def _initial_ent_coef(ent_coef: str | float) -> tuple[float, bool]:
     try:
         value = 1.0 if ent_coef == "auto" else float(str(ent_coef).removeprefix("auto_"))
     except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError(f'ent_coef={ent_coef!r} must be a number above 0, "auto", or "auto_0.1" to learn it from 0.1 on')
+        value = -1.0
+    if not 0 <= value < float("inf") or (learnt and value == 0):  # what is learnt is ln α
+        raise ValueError(
+            f'ent_coef={ent_coef!r} must be a number of at least 0, "auto", or "auto_0.1" to learn it from 0.1 on (not from 0)'
+        )
     return value, learnt

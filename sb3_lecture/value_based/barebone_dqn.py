@@ -14,9 +14,10 @@ Consecutive transitions are alike and the target moves with every step, so it is
 - ``double=True``: the online network chooses a', the target network rates it (van Hasselt et al. 2016, eq. 4,
   https://arxiv.org/abs/1509.06461), which stops the maximum from picking its own errors.
 
-With all of them on this is DQN as SB3 runs it, but for the loss: the square instead of Huber's function, which the papers'
-clipped error amounts to. Gradients are clipped as in SB3, actions are ε-greedy with one coin per environment, and a time
-limit is bootstrapped through.
+With ``replay`` and ``target_network`` this is SB3's DQN (which has no double Q), ``n_steps`` included, but for the loss, the
+square instead of Huber's function, which the papers' clipped error amounts to, and for SB3's defaults ``train_freq=4`` and
+``learning_starts=100``. With all three it is double DQN. Gradients are clipped as in SB3, actions are ε-greedy with one coin
+per environment, and a time limit is bootstrapped through.
 
 Speed: the minibatches of several gradient steps are drawn in one call; as the target network stands still meanwhile, their
 targets are computed in one forward pass; Adam runs fused; where no gradient is needed, a plain network is evaluated by NumPy,
@@ -39,7 +40,9 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy, QNetwork
 from torch.nn import functional as F
 
-from sb3_lecture.common.optimizers import without_denormals
+from sb3_lecture.common.checks import check_arguments, check_finite
+from sb3_lecture.common.optimizers import fused_adam, without_denormals
+from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.value_based.plain_net import Layers, clip_gradients, evaluate_layers, linear_layers
 
 __all__ = ["BareboneDQN"]
@@ -50,7 +53,7 @@ MAX_ROWS = 4096  # transitions drawn from the memory in one call
 
 
 class BareboneDQN(OffPolicyAlgorithm):
-    """Q-learning with a network: the plain loop by default, DQN with every switch on.
+    """Q-learning with a network: the plain loop by default, double DQN with every switch on.
 
     :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a policy class
     :param env: environment with Discrete actions, or its id; None only when loading
@@ -73,6 +76,7 @@ class BareboneDQN(OffPolicyAlgorithm):
     :param replay_buffer_class: replay buffer class, None for SB3's own (default); unused without ``replay``
     :param replay_buffer_kwargs: arguments of the replay buffer
     :param optimize_memory_usage: SB3's memory-saving replay buffer (default False)
+    :param n_steps: steps of the return before bootstrapping; more than 1 needs ``replay`` (default 1)
     :param stats_window_size: episodes in the logged means (default 100)
     :param tensorboard_log: folder of the tensorboard log, None for none (default)
     :param policy_kwargs: arguments of the policy; Adam is fused unless they name an optimizer
@@ -80,7 +84,8 @@ class BareboneDQN(OffPolicyAlgorithm):
     :param seed: seed of all random generators, None for a random one
     :param device: torch device (default "auto")
     :param _init_setup_model: build the networks now (SB3's loader passes False)
-    :raises ValueError: ``double`` without ``target_network``; without ``replay``, a ``train_freq`` counted in episodes
+    :raises ValueError: ``double`` without ``target_network``; without ``replay``, a ``train_freq`` counted in episodes or
+        ``n_steps`` above 1; a number out of range
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -118,6 +123,7 @@ class BareboneDQN(OffPolicyAlgorithm):
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
+        n_steps: int = 1,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -126,11 +132,11 @@ class BareboneDQN(OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals())
         if double and not target_network:
             raise ValueError("double=True needs a second network to rate the action: pass target_network=True as well")
-        policy_kwargs = dict(policy_kwargs or {})
-        if "optimizer_class" not in policy_kwargs:
-            policy_kwargs.setdefault("optimizer_kwargs", {"fused": True})  # Adam in one kernel
+        if n_steps > 1 and not replay:
+            raise ValueError(f"n_steps={n_steps} needs a memory of the steps between: pass replay=True as well")
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
@@ -145,6 +151,7 @@ class BareboneDQN(OffPolicyAlgorithm):
             replay_buffer_class=replay_buffer_class,
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
             policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
@@ -171,6 +178,7 @@ class BareboneDQN(OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        check_zero_based(self.observation_space, self.action_space)
         self._convert_train_freq()
         assert isinstance(self.train_freq, TrainFreq)
         if not self.replay and self.replay_buffer is None:
@@ -185,7 +193,8 @@ class BareboneDQN(OffPolicyAlgorithm):
                 device=self.device,
                 n_envs=self.n_envs,
             )
-        super()._setup_model()
+        with fused_adam(self):
+            super()._setup_model()
         self.q_net, self.q_net_target = self.policy.q_net, self.policy.q_net_target
         self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
         self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, ["running_"])
@@ -296,7 +305,12 @@ class BareboneDQN(OffPolicyAlgorithm):
             for parameter in parameters:  # optimizer.zero_grad(), in a tenth of its time
                 parameter.grad = None
             loss.backward()
-            clip_gradients(parameters, self.max_grad_norm)
+            norm = clip_gradients(parameters, self.max_grad_norm)
+            observations, _, rewards, _, next_observations, _ = minibatch
+            check_finite(
+                norm, "the gradient's norm", observations=observations, next_observations=next_observations, rewards=rewards,
+                network=self.q_net, target_network=self.q_net_target,
+            )  # fmt: skip
             self.policy.optimizer.step()
             losses.append(loss.detach())
         self._n_updates += gradient_steps

@@ -18,17 +18,19 @@ Array = np.ndarray[Any, Any]
 Layers = list[tuple[Array, Array]]  # (weight [n_in, n_out], bias [n_out]) of each layer
 
 
-def clip_gradients(parameters: list[th.nn.Parameter], max_norm: float) -> None:
+def clip_gradients(parameters: list[th.nn.Parameter], max_norm: float) -> float:
     """Scale gradients down to a largest joint norm: ``clip_grad_norm_``, but they are touched only where that is needed.
 
     :param parameters: parameters that may have a gradient
     :param max_norm: largest norm
+    :return: their joint norm before
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = th.cat([gradient.flatten() for gradient in gradients]).norm().item()
     if norm > max_norm:
         for gradient in gradients:
             gradient.mul_(max_norm / (norm + 1e-6))
+    return norm
 
 
 def linear_layers(net: QNetwork) -> Layers | None:

@@ -230,7 +230,7 @@ def test_the_step_is_the_gradient_of_log_pi_for_every_action_space(action_space,
     [
         ({"returns": "both"}, "reward_to_go"),
         ({"baseline": "median"}, "mean"),
-        ({"n_episodes": 0}, "use 1 or more"),
+        ({"n_episodes": 0}, "n_episodes=0"),
         ({"n_episodes": 1, "baseline": "mean"}, "use 2 or more"),
     ],
 )

@@ -136,7 +136,8 @@ def test_predict_draws_from_the_softmax_of_the_logits():
         ({"ent_coef": "automatic"}, "automatic"),
         ({"ent_coef": "auto_x"}, "auto_x"),
         ({"ent_coef": "auto_-1"}, "auto_-1"),
-        ({"ent_coef": 0.0}, "ent_coef=0.0"),
+        ({"ent_coef": -0.1}, "ent_coef=-0.1"),
+        ({"ent_coef": "auto_0"}, "auto_0"),
         ({"target_entropy": "low"}, "low"),
     ],
 )
