@@ -15,6 +15,8 @@ Deviations and choices:
 - the search normalises values to [0, 1] and has MuZero's constants c1 and c2 (Schrittwieser et al. 2020, eq. 2), the same
   rule with another scale; ``selection="gumbel"`` is Danihelka et al. 2022, whose π is the improved policy of eq. 11;
 - symmetries are drawn when the network learns (2017), not when the search evaluates; no game is resigned;
+- trees are not kept from move to move (2017 keeps them): every ``train_freq`` moves the network that grew them is another one,
+  and all games begin their search with equally many visits;
 - ``q_fraction`` can mix the root's searched value into z (0 by default, as in the papers);
 - Adam by default, where the papers take momentum; ``policy_kwargs`` may name another optimizer;
 - a time limit is no end: z is bootstrapped there with the value that a search gives the last state.
@@ -385,7 +387,7 @@ class AlphaZero(OffPolicyAlgorithm):
             result = self.make_search(seed=0).search(self.world.roots(rows[alive]), legal[alive])
             actions[alive] = result.actions
         if not alive.all():
-            actions[~alive] = self.policy.evaluate(inputs[~alive])[0].argmax(axis=1)
+            actions[~alive] = self.policy.best(self.policy.evaluate(inputs[~alive])[0])
         return (actions if vectorized else actions[0]), state
 
     def _excluded_save_params(self) -> list[str]:

@@ -19,7 +19,11 @@ Deviations and choices:
   Q = r − v' is then exact at the end too, and beyond it the value is 0 as everywhere;
 - values and rewards are categorical in games too, within [−1, 1];
 - ``reanalyze_ratio`` counts states searched anew for each step taken, and they keep their place in the memory;
-- importance weights are divided by the largest in the batch (Schaul et al. 2016); Adam where the paper has momentum.
+- importance weights are divided by the largest in the batch (Schaul et al. 2016); Adam where the paper has momentum;
+- trees are not kept from move to move: a model's latent state after a move is not that of the new observation.
+
+Under VecNormalize the memory holds observations and rewards as the env gave them, and reads them by today's statistics, as
+SB3's does.
 """
 
 from typing import Any, ClassVar, Literal, TypeVar
@@ -34,13 +38,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
-from stable_baselines3.common.vec_env import unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.checks import Real, check_arguments
 from sb3_lecture.common.distributional import two_hot, value_transform
-from sb3_lecture.common.optimizers import fused_adam, policy_defaults, without_denormals
+from sb3_lecture.common.optimizers import policy_defaults, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.search.mcts import MCTS
 from sb3_lecture_envs.board.game import Game
@@ -90,7 +94,8 @@ class MuZero(OffPolicyAlgorithm):
     :param search_kwargs: further arguments of ``MCTS``
     :param stats_window_size: episodes in the logged means (default 100)
     :param tensorboard_log: folder of the tensorboard log, None for none (default)
-    :param policy_kwargs: arguments of the policy; ``value_limit`` is 1 in self-play if not given
+    :param policy_kwargs: arguments of the policy; if not given ``value_limit`` is 1 in self-play, and ``board`` True for
+        "CnnPolicy" in a board game
     :param verbose: 0 silent (default), 1 training information
     :param seed: seed of all random generators, None for a random one
     :param device: torch device (default "auto")
@@ -186,24 +191,22 @@ class MuZero(OffPolicyAlgorithm):
         self.search_kwargs = dict(search_kwargs or {})
         self.game: Game | None = None  # whose legal moves are read off observations, and whose players alternate
         self.self_play = False  # whether both sides' moves are ours
-        self._limits: dict[str, float] | None = None
+        self._network: dict[str, Any] | None = None  # of the policy, as the first env asked for it
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         self._read_env()
-        if self._limits is None:  # what the first env asked for: the networks of a loaded model have that size
-            self._limits = {"value_limit": 1.0} if self.self_play else {}
+        if self._network is None:  # what the first env asked for: the networks of a loaded model have that shape
+            board = {"board": True} if self.game is not None and issubclass(self.policy_class, MuZeroCnnPolicy) else {}
+            self._network = {**({"value_limit": 1.0} if self.self_play else {}), **board}
         if self.replay_buffer is None:
             self.replay_buffer = TrajectoryBuffer(
                 self.buffer_size, self.observation_space, self.action_space, self.device, self.n_envs,  # type: ignore[arg-type]
                 self.discount, self.td_steps, self.unroll_steps, self.per_alpha, self.per_beta,
             )  # fmt: skip
-        with (
-            policy_defaults(self, **self._limits),
-            fused_adam(self, weight_decay=2.0 * self.l2_coef),
-        ):  # the gradient of c ‖θ‖²
+        with policy_defaults(self, **self._network):
             super()._setup_model()
         self._search = self.make_search(seed=int(np.random.randint(2**31)))
         self._begin_episodes()
@@ -303,6 +306,11 @@ class MuZero(OffPolicyAlgorithm):
         self._search.simulator = self.policy.simulator(self.discount)
         return super().collect_rollouts(*args, **kwargs)
 
+    def _remembered(self, observations: np.ndarray) -> np.ndarray:
+        """Return observations of the memory [n, …] as the env would show them today."""
+        env = self._vec_normalize_env
+        return observations if env is None else env.normalize_obs(observations)  # type: ignore[return-value]
+
     def _inputs(self, observations: np.ndarray) -> th.Tensor:
         """Return what the network sees of observations [n, …]."""
         tensor = th.as_tensor(observations, device=self.device)
@@ -332,7 +340,11 @@ class MuZero(OffPolicyAlgorithm):
             last = np.stack([infos[i]["terminal_observation"] for i in limited])
             end_values[limited] = self._search.search(self.policy.root(self._inputs(last))).values
             ends[limited] = CUT
-        replay_buffer.add(self._last_obs, buffer_action, reward, ends, end_values, *self._found)  # type: ignore[arg-type]
+        kept, gained, env = self._last_obs, reward, self._vec_normalize_env
+        if env is not None:  # as SB3 does: what the statistics make of them is read when they are drawn
+            kept, gained = self._last_original_obs, env.get_original_reward()
+            self._last_original_obs, replay_buffer.scaling = env.get_original_obs(), reward_scaling(env)  # type: ignore[attr-defined, assignment]
+        replay_buffer.add(kept, buffer_action, gained, ends, end_values, *self._found)  # type: ignore[arg-type]
         if self.self_play:
             assert self.ep_info_buffer is not None
             for ply, r in zip(self._ages[dones].tolist(), reward[dones].tolist(), strict=True):
@@ -369,33 +381,37 @@ class MuZero(OffPolicyAlgorithm):
             self.reanalyze(n)
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        memory.scaling = reward_scaling(self._vec_normalize_env)
         symmetries = self.game.symmetries if self.use_symmetries and self.game is not None else None
         losses = []
         for _ in range(gradient_steps):
             batch = memory.sample(batch_size)
+            batch = batch._replace(observations=self._remembered(batch.observations))
             if symmetries is not None:
                 batch = turned(batch, symmetries, np.random.randint(len(symmetries.cells), size=batch_size))
-            parts, values = self.losses(batch)  # 3 x [B], [B]
+            parts = self.losses(batch)  # 3 x [B]
             weights = th.as_tensor(batch.weights, device=self.device)
-            loss = (weights * (parts[0] + self.vf_coef * parts[1] + parts[2])).mean()
+            l2 = th.stack([p.square().sum() for p in self.policy.parameters()]).sum()  # ‖θ‖²
+            loss = (weights * (parts[0] + self.vf_coef * parts[1] + parts[2])).mean() + self.l2_coef * l2  # eq. 1
             self.policy.optimizer.zero_grad()
             loss.backward()
             if self.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
             if self.per_alpha > 0:
-                memory.update_priorities(batch.rows, np.abs(values.cpu().numpy() - batch.values[:, 0]))
-            losses.append(th.stack(parts).detach().mean(dim=1))
+                memory.renew_priorities(batch.rows, batch.values[:, 0])
+            losses.append(th.stack([*(part.mean() for part in parts), l2]).detach())
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, mean in zip(("policy", "value", "reward"), th.stack(losses).mean(dim=0).tolist(), strict=True):
-            self.logger.record(f"train/{name}_loss", mean)
+        names = ("policy_loss", "value_loss", "reward_loss", "l2")
+        for name, mean in zip(names, th.stack(losses).mean(dim=0).tolist(), strict=True):
+            self.logger.record(f"train/{name}", mean)
 
-    def losses(self, batch: Batch) -> tuple[list[th.Tensor], th.Tensor]:
+    def losses(self, batch: Batch) -> list[th.Tensor]:
         """Unroll the model along a batch.
 
         :param batch: rows and the K steps after each
-        :return: the cross-entropies of policy, value and reward, each [B], summed over the steps; and v_0, float [B]
+        :return: the cross-entropies of policy, value and reward, each [B], summed over the steps
         """
         (b, k), device = batch.actions.shape, self.device
         actions = F.one_hot(th.as_tensor(batch.actions, device=device), self.policy.n_actions).float()  # [B, K, A]
@@ -417,7 +433,7 @@ class MuZero(OffPolicyAlgorithm):
         policies = th.as_tensor(batch.policies, device=device)  # [B, K + 1, A], 0 where there is none
         policy_loss = -(policies * logits).sum(dim=2) @ weights
         pair = -((targets * logs).sum(dim=3) * th.as_tensor(known, device=device)).transpose(1, 2) @ weights  # [B, 2]
-        return [policy_loss, pair[:, 0], pair[:, 1]], self.policy.scalar(numbers.detach().view(b, k + 1, 2, -1)[:, 0, 0])
+        return [policy_loss, pair[:, 0], pair[:, 1]]
 
     def reanalyze(self, n: int) -> None:
         """Search n states of the memory anew, drawn uniformly, and renew their π and ν.
@@ -431,7 +447,7 @@ class MuZero(OffPolicyAlgorithm):
             rows = memory.draw(min(256, n - begin))
             places, columns = np.divmod(rows, memory.n_envs)
             self._search.simulator = simulator
-            root = self.policy.root(self._inputs(memory.observations[places, columns]))
+            root = self.policy.root(self._inputs(self._remembered(memory.observations[places, columns])))
             result = self._search.search(root, memory.legal[places, columns], noise=True)
             memory.refresh(rows, result.policy, result.values)
 
@@ -461,7 +477,7 @@ class MuZero(OffPolicyAlgorithm):
             legal &= np.asarray(action_masks, np.bool_).reshape(legal.shape)
         elif self.game is not None:
             legal &= self.game.legal(self.game.state_of(tensor.cpu().numpy()))  # type: ignore[union-attr]
-        actions, alive = root.logits.argmax(axis=1), legal.any(axis=1)
+        actions, alive = self.policy.best(root.logits), legal.any(axis=1)
         if alive.any():
             some = type(root)(*(part[alive] for part in root))
             actions[alive] = self.make_search(seed=0).search(some, legal[alive]).actions
@@ -472,6 +488,13 @@ class MuZero(OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
+
+
+def reward_scaling(env: VecNormalize | None) -> tuple[float, float]:
+    """Return what VecNormalize multiplies rewards by today, and the bound it clips them to."""
+    if env is None or not env.norm_reward:
+        return 1.0, float("inf")
+    return float(1.0 / np.sqrt(env.ret_rms.var + env.epsilon)), float(env.clip_reward)
 
 
 def halve_gradient(latent: th.Tensor) -> th.Tensor:

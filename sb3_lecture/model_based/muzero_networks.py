@@ -215,14 +215,17 @@ def _convolution(n_in: int, n_out: int, stride: int = 1) -> tuple[nn.Module, nn.
 class MuZeroCnnPolicy(MuZeroPolicy):
     """Small residual networks over planes: boards as they are, images made smaller by convolutions of stride 2.
 
-    An action is a set of planes, one for each, of which its own is 1. Deviation from the paper's networks (appendix F): layers
+    An action is a set of planes, one for each, of which its own is 1; on a board (appendix E) it is a plane that is 1 where
+    the stone is laid, and one more that is 1 everywhere for a pass. Deviation from the paper's networks (appendix F): layers
     are normalised over their own numbers (GroupNorm) and not over the batch, so that acting and learning see the same model.
 
     :param n_blocks: residual blocks in h and in g (default 2)
     :param channels: of every convolution (default 32)
     :param net_arch: units of the hidden layer of f (default [64])
+    :param board: whether actions are the cells of the planes, row by row, and then perhaps a pass (Go, Othello, TicTacToe), or
+        their columns (Connect Four); such planes are not made smaller. MuZero says so of a board game (default False)
     :param kwargs: of MuZeroPolicy
-    :raises ValueError: for observations that are no planes
+    :raises ValueError: for observations that are no planes, or actions that are no cells of theirs with ``board``
     """
 
     def __init__(
@@ -233,9 +236,11 @@ class MuZeroCnnPolicy(MuZeroPolicy):
         n_blocks: int = 2,
         channels: int = 32,
         net_arch: list[int] | None = None,
+        board: bool = False,
         **kwargs: Any,
     ) -> None:
         self.n_blocks, self.channels, self.net_arch = n_blocks, channels, [64] if net_arch is None else list(net_arch)
+        self.board = board
         if len(observation_space.shape or ()) != 3:
             raise ValueError(f"CnnPolicy needs planes [C, H, W], not {observation_space}: use MlpPolicy or obs='grid'")
         if len(self.net_arch) != 1:
@@ -246,14 +251,19 @@ class MuZeroCnnPolicy(MuZeroPolicy):
         planes, height, width = self.input_shape
         c, last = self.channels, self.net_arch[0]
         layers: list[nn.Module] = []
-        while max(height, width) > LARGEST_PLANE:
+        cells, a = height * width, self.n_actions
+        if self.board and a not in (cells, cells + 1, width):
+            raise ValueError(f"{a} actions are neither the {cells} cells of a board, with or without a pass, nor its {width} "
+                             "columns: leave board out")  # fmt: skip
+        action_planes = a if not self.board else 2 if a == cells + 1 else 1
+        while max(height, width) > LARGEST_PLANE and not self.board:
             layers += [*_convolution(planes, c, 2), nn.ReLU()]
             planes, height, width = c, (height + 1) // 2, (width + 1) // 2
         layers += [] if layers else [*_convolution(planes, c), nn.ReLU()]
         self.representation = nn.Sequential(*layers, *(_Block(c) for _ in range(self.n_blocks)))
-        self.entrance = nn.Sequential(*_convolution(c + self.n_actions, c))
+        self.entrance = nn.Sequential(*_convolution(c + action_planes, c))
         self.dynamics = nn.Sequential(*(_Block(c) for _ in range(self.n_blocks)))
-        cells = height * width
+        cells, self.plane = height * width, (height, width)
         self.prediction = nn.Sequential(nn.Conv2d(c, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * cells, last), nn.ReLU())
         self.head = nn.Linear(last, self.n_actions + 2 * self.n_bins)
 
@@ -263,9 +273,21 @@ class MuZeroCnnPolicy(MuZeroPolicy):
 
     def step(self, latents: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """See MuZeroPolicy."""
-        planes = th.cat((latents, actions[:, :, None, None].expand(-1, -1, *latents.shape[2:])), dim=1)
+        planes = th.cat((latents, self.action_planes(actions)), dim=1)
         return scaled(self.dynamics(F.relu(latents + self.entrance(planes))))
 
+    def action_planes(self, actions: th.Tensor) -> th.Tensor:
+        """Return one-hot actions float32 [n, A] as planes [n, …, H', W'] beside a latent state's."""
+        height, width = self.plane
+        if not self.board:
+            return actions[:, :, None, None].expand(-1, -1, height, width)
+        if actions.shape[1] == width:
+            return actions[:, None, None, :].expand(-1, 1, height, width)  # a stone falls into its column
+        cells = height * width
+        stones = actions[:, :cells].unflatten(1, (1, height, width))
+        passes = actions[:, cells:, None, None].expand(-1, -1, height, width)  # none, or one plane
+        return th.cat((stones, passes), dim=1)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = {"n_blocks": self.n_blocks, "channels": self.channels, "net_arch": self.net_arch}
+        own = {"n_blocks": self.n_blocks, "channels": self.channels, "net_arch": self.net_arch, "board": self.board}
         return {**super()._get_constructor_parameters(), **own}

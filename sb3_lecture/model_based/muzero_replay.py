@@ -11,6 +11,8 @@ Rows are drawn with P(t) ∝ |ν_t − z_t|^α and weigh (1 / N P(t))^β (append
 - Beyond a time limit nothing is known and nothing is learned; z is bootstrapped there with the searched value of the last
   observation.
 - The newest row of a running episode closes the returns that would need later ones.
+- Rewards are kept as the env gave them; where VecNormalize scales them, ``scaling`` is its factor and bound of today, by which
+  they are read. ν and the values of cut states stay as they were found, until Reanalyze renews ν.
 """
 
 from typing import Any, NamedTuple
@@ -68,7 +70,13 @@ def turned(batch: Batch, symmetries: Symmetries, which: np.ndarray) -> Batch:
 
 
 @njit(cache=True)
-def n_step_return(rewards, values, ends, end_values, column, t, newest, n, discount):  # type: ignore[no-untyped-def]
+def scaled(reward, scaling):  # type: ignore[no-untyped-def]
+    """Return a stored reward as VecNormalize shows it: times its factor, within its bound."""
+    return min(max(reward * scaling[0], -scaling[1]), scaling[1])
+
+
+@njit(cache=True)
+def n_step_return(rewards, values, ends, end_values, column, t, newest, n, discount, scaling):  # type: ignore[no-untyped-def]
     """Return z_t of one column.
 
     :param rewards: float32 [T, n_envs], a ring by time; ``values``, ``ends`` and ``end_values`` likewise
@@ -76,6 +84,7 @@ def n_step_return(rewards, values, ends, end_values, column, t, newest, n, disco
     :param t: time of the row, counted from the first ever
     :param newest: time of the newest row
     :param n: steps before the bootstrap; 0: as many as there are
+    :param scaling: of the rewards, (factor, bound)
     """
     length = rewards.shape[0]
     total, weight, i = 0.0, 1.0, 0
@@ -83,7 +92,7 @@ def n_step_return(rewards, values, ends, end_values, column, t, newest, n, disco
         row = t % length
         if (n > 0 and i == n) or (t == newest and ends[row, column] == GOES_ON):
             return total + weight * values[row, column]  # d^n ν
-        total += weight * rewards[row, column]
+        total += weight * scaled(rewards[row, column], scaling)
         weight *= discount
         if ends[row, column] == TERMINATED:
             return total
@@ -93,19 +102,19 @@ def n_step_return(rewards, values, ends, end_values, column, t, newest, n, disco
 
 
 @njit(cache=True)
-def _settle(rewards, values, ends, end_values, pending, priorities, newest, n, discount, alpha):  # type: ignore[no-untyped-def]
+def _settle(rewards, values, ends, end_values, pending, priorities, newest, n, discount, alpha, scaling):  # type: ignore[no-untyped-def]
     """Give |ν − z|^α to the rows whose return the newest row has completed."""
     length = rewards.shape[0]
     for e in range(rewards.shape[1]):
         last = newest if ends[newest % length, e] != GOES_ON else newest - n if n > 0 else -1
         for t in range(pending[e], last + 1):
-            z = n_step_return(rewards, values, ends, end_values, e, t, newest, n, discount)
+            z = n_step_return(rewards, values, ends, end_values, e, t, newest, n, discount, scaling)
             priorities[t % length, e] = max(abs(values[t % length, e] - z), FLOOR) ** alpha
         pending[e] = max(pending[e], last + 1)
 
 
 @njit(cache=True)
-def _unroll(times, columns, stored, newest, n, discount, targets):  # type: ignore[no-untyped-def]
+def _unroll(times, columns, stored, newest, n, discount, scaling, targets):  # type: ignore[no-untyped-def]
     """Read K + 1 targets off each row.
 
     :param times: of the rows [B], counted from the first ever, and their ``columns``
@@ -121,11 +130,11 @@ def _unroll(times, columns, stored, newest, n, discount, targets):  # type: igno
             known[b, k] = True
             if not over:
                 row = t % length
-                z[b, k] = n_step_return(rewards, values, ends, end_values, e, t, newest, n, discount)
+                z[b, k] = n_step_return(rewards, values, ends, end_values, e, t, newest, n, discount, scaling)
                 pi[b, k] = policies[row, e]
                 if k == played.shape[1]:
                     break
-                played[b, k], gains[b, k] = actions[row, e], rewards[row, e]
+                played[b, k], gains[b, k] = actions[row, e], scaled(rewards[row, e], scaling)
                 over = ends[row, e] == TERMINATED
                 if ends[row, e] == CUT or (t == newest and not over):
                     break
@@ -145,7 +154,10 @@ class TrajectoryBuffer(ReplayBuffer):
     :param unroll_steps: K (default 5)
     :param alpha: exponent of the priorities; 0: all rows alike (default 1)
     :param beta: exponent of the importance weights (default 1)
+    :ivar scaling: factor and bound by which rewards are read, of VecNormalize where there is one
     """
+
+    scaling: tuple[float, float] = (1.0, float("inf"))
 
     def __init__(
         self,
@@ -202,7 +214,11 @@ class TrajectoryBuffer(ReplayBuffer):
         :param policies: π [n_envs, A]
         :param values: ν [n_envs]
         :param legal: actions allowed in s, bool [n_envs, A]; None: all
+        :raises ValueError: for a reward that is no finite number
         """
+        if not np.isfinite(rewards).all():
+            env = int(np.isfinite(rewards).argmin())
+            raise ValueError(f"Env {env} gave the reward {rewards[env]}. Rewards must be finite numbers.")
         row = self.pos
         self.observations[row] = np.asarray(obs).reshape(self.n_envs, *self.obs_shape)
         self.actions[row], self.rewards[row], self.values[row], self.policies[row] = actions, rewards, values, policies
@@ -217,7 +233,7 @@ class TrajectoryBuffer(ReplayBuffer):
 
     def _settle(self) -> None:
         _settle(self.rewards, self.values, self.ends, self.end_values, self.pending, self.priorities, self.newest,
-                self.td_steps, self.discount, self.alpha)  # fmt: skip
+                self.td_steps, self.discount, self.alpha, self.scaling)  # fmt: skip
 
     def cut(self) -> None:
         """Close the running episodes: the next row follows from none of the newest ones.
@@ -260,11 +276,16 @@ class TrajectoryBuffer(ReplayBuffer):
         stored = (self.actions, self.rewards, self.values, self.ends, self.end_values, self.policies)
         times = self.newest - (self.newest - places) % self.buffer_size
         targets = (actions, rewards, values, policies, known)
-        _unroll(times, columns, stored, self.newest, self.td_steps, self.discount, targets)
+        _unroll(times, columns, stored, self.newest, self.td_steps, self.discount, self.scaling, targets)
         return Batch(rows, self.observations[places, columns], *targets, weights)
 
-    def update_priorities(self, rows: np.ndarray, errors: np.ndarray) -> None:
-        """Replace the priorities of rows drawn by |ν − z|^α, given |ν − z|."""
+    def renew_priorities(self, rows: np.ndarray, returns: np.ndarray) -> None:
+        """Give rows drawn the priorities |ν − z|^α of today: Reanalyze has moved ν, and the bootstraps in z.
+
+        :param rows: int [B]
+        :param returns: z of their states, float [B]
+        """
+        errors = np.abs(self.values.reshape(-1)[rows] - returns)
         self.priorities.reshape(-1)[rows] = np.maximum(errors, FLOOR) ** self.alpha
 
     def draw(self, n: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 
 from sb3_lecture.common.optimizers import FUSED_ADAM
+from sb3_lecture.search.compiled_mlp import DIVERGED
 
 __all__ = ["RawPolicy"]
 
@@ -40,8 +41,17 @@ class RawPolicy(BasePolicy):
         """Return logits [n, A] of preprocessed observations float32 [n, …]."""
         raise NotImplementedError
 
+    def best(self, logits: Any) -> Any:
+        """Return the most likely actions [n] of logits [n, A], a tensor or an array.
+
+        :raises ValueError: where one is no finite number: any choice would be chance
+        """
+        if not bool((abs(logits) < np.inf).all()):
+            raise ValueError(f"The network's logits hold NaN or infinity: are the observations finite? {DIVERGED}")
+        return logits.argmax(1)
+
     def _predict(self, observation: th.Tensor, deterministic: bool = False) -> th.Tensor:  # type: ignore[override]
-        return self.logits(preprocess_obs(observation, self.observation_space)).argmax(dim=1)  # type: ignore[arg-type]
+        return self.best(self.logits(preprocess_obs(observation, self.observation_space)))  # type: ignore[arg-type]
 
     def predict(  # type: ignore[override]
         self,
@@ -58,6 +68,7 @@ class RawPolicy(BasePolicy):
         tensor, vectorized = self.obs_to_tensor(observation)
         with th.no_grad():
             logits = self.logits(preprocess_obs(tensor, self.observation_space)).cpu().numpy()  # type: ignore[arg-type]
+        self.best(logits)
         actions = np.where(np.asarray(action_masks, np.bool_).reshape(logits.shape), logits, -np.inf).argmax(axis=1)
         return (actions if vectorized else actions[0]), state
 

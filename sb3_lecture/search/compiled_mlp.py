@@ -17,6 +17,7 @@ LINE = 64  # bytes of a cache line
 NARROW = 32  # with fewer outputs a layer takes a sum over its inputs for each, from a transposed matrix
 TOGETHER = 16  # rows that a search takes in step: more would leave the core's cache
 ROW_BY_ROW = 4  # up to so many rows the compiled loop beats numpy's matrix product and its overhead
+DIVERGED = "If it was trained, learning diverged: lower learning_rate, or load an earlier file."
 
 
 #: sums may be reordered and fused, so that loops over them become vector instructions
@@ -27,7 +28,8 @@ vectorised: Any = njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, _nrt
 def wide_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-untyped-def]
     """Write y = f(x) W + b for the first n_in inputs, four nonzero ones at a time; f is the ReLU or the identity.
 
-    Row ``first`` holds the bias, the rows after it the matrix; ``active`` is scratch, int32 [n_in + 1].
+    Row ``first`` holds the bias, the rows after it the matrix; ``active`` is scratch, int32 [n_in + 1]. A NaN is no zero: what
+    went wrong in a layer is seen in the outputs.
     """
     width = rows.shape[1]
     bias = rows[first]
@@ -37,7 +39,7 @@ def wide_layer(x, n_in, rectify, rows, first, y, active):  # type: ignore[no-unt
     if rectify:
         for i in range(n_in):
             active[n] = first + 1 + i
-            n += x[i] > 0.0
+            n += not x[i] <= 0.0
     else:
         for i in range(n_in):
             active[n] = first + 1 + i
@@ -64,7 +66,7 @@ def narrow_layer(x, n_in, rectify, rows, first, n_out, y):  # type: ignore[no-un
         total, w = rows[first, j], rows[first + 1 + j]
         if rectify:
             for i in range(n_in):
-                total += max(x[i], np.float32(0.0)) * w[i]
+                total += (np.float32(0.0) if x[i] <= 0.0 else x[i]) * w[i]
         else:
             for i in range(n_in):
                 total += x[i] * w[i]
@@ -114,7 +116,7 @@ def finish_block(y, bias, activate, tanh):  # type: ignore[no-untyped-def]
                 row[j] = np.tanh(row[j])
         elif activate:
             for j in range(row.shape[0]):
-                row[j] = max(row[j], np.float32(0.0))
+                row[j] = np.float32(0.0) if row[j] <= 0.0 else row[j]
 
 
 @njit(cache=True)
@@ -177,6 +179,9 @@ class CompiledMLP:
         chained = all(len(w) == 2 and w[1:] == np.shape(b) for w, b in zip(shapes, biases, strict=True))
         if not shapes or not chained or any(a[1] != b[0] for a, b in pairwise(shapes)):
             raise ValueError(f"Weights of shapes {shapes} and biases {[np.shape(b) for b in biases]} do not chain.")
+        for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+                raise ValueError(f"The network's layer {k + 1} of {len(weights)} holds NaN or infinite weights. {DIVERGED}")
         self.tanh, self.squash = activation == "tanh", squash
         self.n_in, self.n_out = shapes[0][0], shapes[-1][1]
         self.layers = np.zeros((len(shapes), 5), np.int64)

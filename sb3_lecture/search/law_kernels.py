@@ -15,8 +15,11 @@ from .simulators import BITS, OUTCOME
 from .tree import (
     DEPTH,
     DISCOUNT,
+    FAULT,
     FRESH,
     ILLEGAL,
+    NO_FAULT,
+    NO_MOVE,
     PARENT,
     REWARD,
     SEEN,
@@ -76,7 +79,7 @@ def _settle(prior, visits, q, links, stats, span, path, row, b, logits, value): 
     if row[b, DEPTH] < 0:
         return
     if row[b, FRESH] == 1:
-        set_prior(prior, b, path[b, row[b, DEPTH], 0], logits)
+        set_prior(prior, row, b, path[b, row[b, DEPTH], 0], logits)
     backup(visits, q, links, stats, span, path, row, b, value if row[b, FRESH] == 1 else np.float32(0.0))
     row[b, DEPTH] = -1
 
@@ -94,7 +97,7 @@ def plant(law, tree, states, roots, kept, observations):  # type: ignore[no-unty
             states[b, 0] = roots[b]
             clear_node(visits, child, links, stats, b, 0, -1, 0.0, 1.0)
             row[b, USED] = 1
-        row[b, DEPTH] = -1
+        row[b, DEPTH], row[b, FAULT] = -1, NO_FAULT
         legal(law, states[b, 0], mask)
         if not mask.any():
             return b
@@ -173,8 +176,9 @@ def grow(  # type: ignore[no-untyped-def]
             path[b, depth, 0] = leaf
             row[b, DEPTH] = depth
             value = np.float32(0.0)
+            if row[b, FRESH] == 1 and legal(law, scratch, mask) == 0:
+                row[b, FRESH], row[b, FAULT], stats[b, leaf, DISCOUNT] = 0, NO_MOVE, 0.0  # nothing to walk on to
             if row[b, FRESH] == 1:
-                legal(law, scratch, mask)
                 _mark(prior, b, leaf, mask)
                 if how == ROLL_OUT:
                     if stochastic:
@@ -187,7 +191,7 @@ def grow(  # type: ignore[no-untyped-def]
                 break
             if how == COMPUTE and row[b, FRESH] == 1:
                 y = buffers[forward_row(flat[b], weights, layers, tanh, buffers, active)]
-                set_prior(prior, b, leaf, y)
+                set_prior(prior, row, b, leaf, y)
                 value = np.tanh(y[n_actions]) if squash else y[n_actions]
             backup(visits, q, links, stats, span, path, row, b, value)
             row[b, DEPTH] = -1

@@ -26,15 +26,20 @@ import numpy as np
 
 from sb3_lecture_envs.board.game import Game
 
-from .compiled_mlp import TOGETHER, CompiledMLP, aligned
+from .compiled_mlp import DIVERGED, TOGETHER, CompiledMLP, aligned
 from .law_kernels import ASK, COMPUTE, ROLL_OUT, grow, grow_together, keep_subtrees, plant
 from .model_kernels import explore, imagine, imagine_together
 from .simulators import STATE, CompiledModel, Evaluate, GameSimulator, LawSimulator, Root
 from .tree import (
+    BAD_PRIOR,
+    BAD_REWARD,
+    BAD_VALUE,
     DISCOUNT,
+    FAULT,
     GUMBEL,
     HIGH,
     LOW,
+    NO_MOVE,
     PUCT,
     REWARD,
     SEEN,
@@ -96,7 +101,7 @@ class MCTS:
     :param dirichlet_fraction: weight of the noise in the priors (default 0.25)
     :param max_considered_actions: sequential halving's m (default 16)
     :param c_visit: of Gumbel's σ, eq. 8 (default 50)
-    :param c_scale: of Gumbel's σ, eq. 8 (default 1.0)
+    :param c_scale: of Gumbel's σ, eq. 8 (default 0.1, mctx's ``value_scale``; the paper has 1.0 in Go and chess, 0.1 in Atari)
     :param rollout_length: most steps of a rollout; None: 10,000, more than any game here lasts
     :param max_memory: most bytes the trees may take (default 4 GiB)
     :param seed: of noise, rollouts and chance
@@ -119,7 +124,7 @@ class MCTS:
         dirichlet_fraction: float = 0.25,
         max_considered_actions: int = 16,
         c_visit: float = 50.0,
-        c_scale: float = 1.0,
+        c_scale: float = 0.1,
         rollout_length: int | None = None,
         max_memory: int = 4 << 30,
         seed: int | None = None,
@@ -138,10 +143,20 @@ class MCTS:
             raise ValueError("A model evaluates its own states: leave evaluate out (EnvSimulator takes it as an argument).")
         if first_play not in ("parent", "lowest"):
             raise ValueError(f"first_play={first_play!r} is unknown. Choose 'parent' or 'lowest'.")
-        if n_simulations < 1 or max_considered_actions < 1:
+        if not (n_simulations >= 1 and max_considered_actions >= 1):
             raise ValueError(f"{n_simulations=} and {max_considered_actions=} must be at least 1.")
-        if not (dirichlet_alpha > 0 and 0 <= dirichlet_fraction <= 1):
+        if not (0 < dirichlet_alpha < math.inf and 0 <= dirichlet_fraction <= 1):
             raise ValueError(f"{dirichlet_alpha=} must be positive and {dirichlet_fraction=} in [0, 1].")
+        if not (
+            min(c_init, c_uct, c_visit, c_scale) >= 0
+            and 0 < c_base < math.inf
+            and c_init + c_uct + c_visit + c_scale < math.inf
+        ):
+            raise ValueError(
+                f"{c_init=}, {c_uct=}, {c_visit=} and {c_scale=} must be numbers of at least 0, and {c_base=} positive."
+            )
+        if value_range is not None and not -math.inf < value_range[0] <= value_range[1] < math.inf:
+            raise ValueError(f"{value_range=} must be two numbers, the smaller first.")
         if isinstance(evaluate, CompiledMLP) and evaluate.n_out != simulator.n_actions + 1:
             raise ValueError(
                 f"The network has {evaluate.n_out} outputs; a search over {simulator.n_actions} actions reads "
@@ -162,8 +177,6 @@ class MCTS:
         self._turn = turn
         c = self.c_uct if self.kind == UCT else self.c_init
         self._explore = exploration_table(self.kind, self.n_simulations, c, self.c_base)
-        depth = getattr(simulator, "depth", None)
-        self._path = min(self.n_simulations, depth or self.n_simulations) + 1
         self._forget()
 
     def _forget(self) -> None:
@@ -190,7 +203,7 @@ class MCTS:
     def memory(self, batch: int) -> int:
         """Return the bytes that trees for ``batch`` rows take."""
         nodes = self.n_simulations + 1
-        total = tree_bytes(batch, nodes, self.n_actions, self._path)
+        total = tree_bytes(batch, nodes, self.n_actions, nodes)
         if self.is_law:
             sim: LawSimulator = self.simulator
             total += batch * nodes * sim.state_size * np.dtype(sim.state_dtype).itemsize
@@ -212,7 +225,7 @@ class MCTS:
         if self.verbose:
             print(f"search: {text}")
         nodes, self._capacity = self.n_simulations + 1, batch
-        self._tree = new_tree(batch, nodes, self.n_actions, self._path)
+        self._tree = new_tree(batch, nodes, self.n_actions, nodes)
         self._kept = np.zeros(batch, np.bool_)
         if self.is_law:
             sim: LawSimulator = self.simulator
@@ -237,8 +250,11 @@ class MCTS:
         :param noise: whether to explore at the root: Dirichlet noise (PUCT) or Gumbel draws (default False)
         :param temperature: of PUCT's and UCT's choice: 0 takes the most visited action (default), τ draws in proportion to
             visits^(1/τ); Gumbel's choice is algorithm 2's
-        :raises ValueError: for a state whose episode is over or that allows no action, or too much memory
+        :raises ValueError: for a state whose episode is over or that allows no action, too much memory, or a logit, value or
+            reward that is no finite number
         """
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"{temperature=} must be a number of at least 0.")
         rows = self.simulator.roots(roots) if self.is_law else None
         batch = len(rows) if rows is not None else len(roots.values)  # type: ignore[union-attr]
         if legal is not None and np.shape(legal) != (batch, self.n_actions):
@@ -250,15 +266,19 @@ class MCTS:
         self._kept[:] = False
         if rows is not None:
             kept &= self._same_states(self._states[:batch, 0], rows)
+            if legal is not None:  # what a kept tree found behind a forbidden move must not count
+                kept &= ~((tree.visits[:, 0] > 0) & ~np.asarray(legal, np.bool_)).any(axis=1)
             self._open_law(tree, rows, kept, legal)
         else:
             self._open_model(tree, roots, legal)  # type: ignore[arg-type]
+        self._check(tree, "at the root")
         rule = self._prepare(tree, noise)
         seeds = self.rng.integers(1, 2**63, batch).astype(np.uint64)
         if rows is None:
             self._run_model(tree, roots, rule)  # type: ignore[arg-type]
         else:
             self._run_law(tree, batch, rule, seeds)
+        self._check(tree, "in a state that the search met")
         return self._result(tree, rule, temperature)
 
     def __call__(self, states: np.ndarray) -> np.ndarray:
@@ -266,6 +286,30 @@ class MCTS:
         return self.search(states).visits.astype(np.float64)
 
     # ---- the parts of a search
+
+    def _check(self, tree: Tree, where: str) -> None:
+        """Say what was not finite, and where: such a tree holds nothing to play by."""
+        faults = tree.row[:, FAULT]
+        if faults.any():
+            row = int((faults != 0).argmax())
+            kind = int(faults[row])
+            if kind == NO_MOVE:
+                raise ValueError(f"{self.simulator!r} allows no action in a state that is not over, below row {row}.")
+            source = "the model" if not self.is_law else "a rollout" if self.evaluate is None else "the network"
+            what = {
+                BAD_PRIOR: f"the logits of {source}, which become the priors,",
+                BAD_VALUE: f"the value of {source}",
+                BAD_REWARD: "a reward, or a sum of rewards and values,",
+            }[kind]
+            raise ValueError(f"In row {row} of the search {what} is not finite {where}. {DIVERGED}")
+        with np.errstate(over="ignore"):
+            wide = ~np.isfinite(tree.span[:, HIGH] - tree.span[:, LOW])
+        if wide.any():
+            row = int(wide.argmax())
+            low, high = tree.span[row].tolist()
+            raise ValueError(
+                f"In row {row} of the search values reach from {low} to {high}, too far for float32: scale rewards."
+            )
 
     def _open_law(self, tree: Tree, rows: np.ndarray, kept: np.ndarray, legal: np.ndarray | None) -> None:
         batch = len(rows)
@@ -281,10 +325,11 @@ class MCTS:
         batch = len(root.values)
         tree.prior[:, 0] = 1.0
         tree.visits[:, 0], tree.child[:, 0] = 0, -1
-        tree.links[:, 0], tree.row[:] = (-1, -1, 1), (1, -1, 0)  # PARENT, SIBLING, SEEN; USED, DEPTH, FRESH
+        tree.links[:, 0], tree.row[:] = (-1, -1, 1), (1, -1, 0, 0)  # PARENT, SIBLING, SEEN; USED, DEPTH, FRESH, FAULT
         tree.stats[:, 0, REWARD], tree.stats[:, 0, DISCOUNT] = 0.0, 1.0
         self._strike(tree, legal)
-        open_roots(tree, _float32(root.logits), _float32(root.values), np.zeros(batch, np.bool_), *self.value_range)
+        logits, values = self._shaped("Root", batch, _float32(root.logits), _float32(root.values))
+        open_roots(tree, logits, values, np.zeros(batch, np.bool_), *self.value_range)
 
     @staticmethod
     def _strike(tree: Tree, legal: np.ndarray | None) -> None:
@@ -299,7 +344,15 @@ class MCTS:
     def _ask(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         evaluate: Any = self.evaluate
         logits, values = (evaluate.evaluate if isinstance(evaluate, CompiledMLP) else evaluate)(observations)
-        return _float32(logits), _float32(values).reshape(-1)
+        return self._shaped("evaluate", len(observations), _float32(logits), _float32(values).reshape(-1))
+
+    def _shaped(self, source: str, batch: int, logits: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Refuse answers of another shape, which the kernels would read beyond their end."""
+        if logits.shape != (batch, self.n_actions) or values.shape != (batch,):
+            raise ValueError(
+                f"{source} gave logits {logits.shape} and values {values.shape}. Give [{batch}, {self.n_actions}] and [{batch}]."
+            )
+        return logits, values
 
     def _prepare(self, tree: Tree, noise: bool) -> Rule:
         """Stir the roots' priors, or draw Gumbel's."""
@@ -359,10 +412,13 @@ class MCTS:
             explore(tree, embeddings, rule, self.n_simulations, actions, needed, at, *answer)
             if i < self.n_simulations:
                 found, rewards, discounts, logits, values = simulator.expand(at, actions, needed)
-                answer = (
-                    np.ascontiguousarray(found, first.dtype), _float32(rewards), _float32(np.broadcast_to(discounts, batch)),
-                    _float32(values).reshape(-1), _float32(logits),
-                )  # fmt: skip
+                logits, values = self._shaped("The model", batch, _float32(logits), _float32(values).reshape(-1))
+                found, rewards = np.ascontiguousarray(found, first.dtype), _float32(rewards)
+                if found.shape != first.shape or rewards.shape != (batch,):
+                    raise ValueError(
+                        f"The model gave embeddings {found.shape} and rewards {rewards.shape}. Give {first.shape} and [{batch}]."
+                    )
+                answer = found, rewards, _float32(np.broadcast_to(discounts, batch)), values, logits
 
     def _room_for(self, first: np.ndarray) -> np.ndarray:
         """Return an array [B, M, …] for the embeddings of all nodes, within ``max_memory``; the last search's if it fits."""
@@ -425,6 +481,8 @@ class MCTS:
             raise ValueError(f"The last search was not over {batch} rows. Call search first.")
         tree = Tree(*(array[:batch] for array in self._tree))
         actions = np.asarray(actions, np.int64)
+        if (actions >= self.n_actions).any():
+            raise ValueError(f"actions={actions.tolist()} go beyond {self.n_actions - 1}. Give the moves played, −1 for none.")
         tops = np.where(actions >= 0, tree.child[np.arange(batch), 0, actions], -1).astype(np.int32)
         if self.simulator.stochastic:
             wanted = np.asarray(states)

@@ -47,7 +47,7 @@ def explore(tree, embeddings, rule, target, actions, needed, at, found, rewards,
                     value = values[b]
                     for a in range(prior.shape[2]):
                         prior[b, leaf, a] = np.float32(1.0)
-                    set_prior(prior, b, leaf, logits[b])
+                    set_prior(prior, row, b, leaf, logits[b])
             backup(visits, q, links, stats, span, path, row, b, value)
             row[b, DEPTH] = -1
         needed[b] = False
@@ -68,7 +68,7 @@ def finish(latent, how):  # type: ignore[no-untyped-def]
     n = latent.shape[0]
     if how == RELU:
         for i in range(n):
-            latent[i] = max(latent[i], np.float32(0.0))
+            latent[i] = np.float32(0.0) if latent[i] <= 0.0 else latent[i]  # NaN stays NaN
     elif how == TANH:
         for i in range(n):
             latent[i] = np.tanh(latent[i])
@@ -131,7 +131,7 @@ def _hang(prior, visits, q, child, links, stats, span, path, row, b, depth, y, d
     row[b, USED], row[b, DEPTH], row[b, FRESH] = leaf + 1, depth, 1  # no imagined step ends the episode
     for a in range(n_actions):
         prior[b, leaf, a] = np.float32(1.0)
-    set_prior(prior, b, leaf, y)
+    set_prior(prior, row, b, leaf, y)
     backup(visits, q, links, stats, span, path, row, b, value)
 
 

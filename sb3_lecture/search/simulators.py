@@ -106,7 +106,6 @@ class LawSimulator(Protocol):
     :ivar law: picks the rules
     :ivar discount: of every step that does not end the episode: γ, or −1 between two players
     :ivar stochastic: whether an action may have several outcomes
-    :ivar depth: no episode is longer (a bound on paths), or None
     """
 
     law: Any
@@ -116,7 +115,6 @@ class LawSimulator(Protocol):
     observation_shape: tuple[int, ...]
     discount: float
     stochastic: bool
-    depth: int | None
 
     def roots(self, states: np.ndarray) -> np.ndarray:
         """Return the states as rows, int [B, state_size]."""
@@ -135,7 +133,7 @@ class GameSimulator:
     def __init__(self, game: Game) -> None:
         self.game, self.law = game, game.law
         self.n_actions, self.state_size, self.state_dtype = game.n_actions, game.state_size, game.state_dtype
-        self.observation_shape, self.depth = game.observation_shape, game.max_plies
+        self.observation_shape = game.observation_shape
 
     def roots(self, states: np.ndarray) -> np.ndarray:
         """Check the states int [B, state_size].
@@ -159,7 +157,6 @@ class TabularSimulator:
 
     state_size = OUTCOME + 1
     state_dtype = np.int64
-    depth: int | None = None
 
     def __init__(self, mdp: TabularMDP, gamma: float = 0.99, observations: np.ndarray | None = None) -> None:
         if not 0.0 < gamma <= 1.0:

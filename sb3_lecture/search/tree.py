@@ -15,7 +15,13 @@ Selection, one function each:
 
 Deviations: the range of eq. 5 starts at the root's own value; an edge without visits counts as the mean value of its node
 rather than 0 (``first_play="lowest"`` restores the paper's pseudo-code); counts below the root include the node's own
-evaluation, as in the pseudo-code, so that the first choice in a node follows its prior.
+evaluation, as in the pseudo-code, so that the first choice in a node follows its prior. Of equal scores the lowest action is
+taken, at the root and below it. Gumbel's σ normalises by the same range of the whole tree, where mctx takes the least and
+largest completed Q of the node (``qtransform_completed_by_mix_value``): with a known range of values (``value_range``) a
+difference of 1e-6 then stays one.
+
+Whatever the numbers are, no index leaves its array: a choice among NaN is the first legal action, and what is not finite is
+written down in ``row[b, FAULT]``, which ``MCTS`` turns into an error that names its source.
 """
 
 from typing import Any, NamedTuple
@@ -27,7 +33,8 @@ PUCT, GUMBEL, UCT = 0, 1, 2
 PARENT, SIBLING, SEEN = 0, 1, 2
 SUM, VALUE, REWARD, DISCOUNT = 0, 1, 2, 3
 LOW, HIGH = 0, 1
-USED, DEPTH, FRESH = 0, 1, 2
+USED, DEPTH, FRESH, FAULT = 0, 1, 2, 3
+NO_FAULT, BAD_PRIOR, BAD_VALUE, BAD_REWARD, NO_MOVE = 0, 1, 2, 3, 4
 ILLEGAL = np.float32(-1.0)  # in place of a prior
 SMALLEST = np.float32(1e-30)  # least prior of a legal action: log(prior) stays finite
 
@@ -50,8 +57,9 @@ class Tree(NamedTuple):
         step into the node, to its mover) and DISCOUNT (of that step; 0: the end)
     :param span: float32 [B, 2] by LOW and HIGH, least and largest Q seen
     :param path: int32 [B, D, 2], nodes from the root to the leaf of the simulation at hand, and the actions taken there
-    :param row: int32 [B, 3] by USED (nodes in use), DEPTH (edges of the path; −1: the row is idle) and FRESH (1 where the
-        leaf is new and waits for its evaluation)
+    :param row: int32 [B, 4] by USED (nodes in use), DEPTH (edges of the path; −1: the row is idle), FRESH (1 where the leaf
+        is new and waits for its evaluation) and FAULT (what was not finite: BAD_PRIOR, BAD_VALUE, BAD_REWARD; NO_MOVE: a
+        state that goes on without a legal action)
     """
 
     prior: np.ndarray
@@ -90,7 +98,7 @@ class Rule(NamedTuple):
 
 def tree_bytes(batch: int, nodes: int, n_actions: int, depth: int) -> int:
     """Return the memory of ``new_tree`` in bytes."""
-    return batch * (nodes * (16 * n_actions + 28) + 8 * depth + 20)
+    return batch * (nodes * (16 * n_actions + 28) + 8 * depth + 24)
 
 
 def new_tree(batch: int, nodes: int, n_actions: int, depth: int) -> Tree:
@@ -105,7 +113,7 @@ def new_tree(batch: int, nodes: int, n_actions: int, depth: int) -> Tree:
         stats=np.empty((batch, nodes, 4), np.float32),
         span=np.zeros((batch, 2), np.float32),
         path=np.zeros((batch, depth, 2), np.int32),
-        row=np.zeros((batch, 3), np.int32),
+        row=np.zeros((batch, 4), np.int32),
     )
 
 
@@ -215,11 +223,11 @@ def improve(prior, visits, q, b, node, count, value, low, high, c_visit, c_scale
     """Write π' of one node (Danihelka et al. 2022, eq. 11), P(a) exp σ(completed Q) normalised: out float32 [A]."""
     n_actions = prior.shape[2]
     v_mix = completed_value(prior, visits, q, b, node, count, value)
-    most, top = 0, v_mix
+    most, top = 0, np.float32(-np.inf)
     for a in range(n_actions):
-        if visits[b, node, a] > 0:
+        if prior[b, node, a] >= 0.0:
             most = max(most, visits[b, node, a])
-            top = max(top, q[b, node, a])
+            top = max(top, q[b, node, a] if visits[b, node, a] > 0 else v_mix)  # so that not all of the exponents underflow
     # σ(q) = (c_visit + max N) c_scale q (eq. 8) on normalised values
     sigma = np.float32((c_visit + most) * c_scale) / (high - low) if high > low else np.float32(0.0)
     blank = np.exp(sigma * (v_mix - top))  # of all actions without visits
@@ -266,7 +274,7 @@ def _gumbel_root(prior, visits, q, b, node, low, high, rule, served):  # type: i
 
 @uncounted
 def select(prior, visits, q, links, stats, span, b, node, rule, policy):  # type: ignore[no-untyped-def]
-    """Return the action to follow from a node of row b; ``policy`` is scratch, float32 [A]."""
+    """Return the action to follow from a node of row b, −1 where scores are NaN; ``policy`` is scratch, float32 [A]."""
     count, low, high = links[b, node, SEEN], span[b, LOW], span[b, HIGH]
     if rule.kind == PUCT:
         return _puct(prior, visits, q, b, node, count, stats[b, node, SUM] / np.float32(count), low, high, rule)
@@ -275,6 +283,14 @@ def select(prior, visits, q, links, stats, span, b, node, rule, policy):  # type
     if node > 0:
         return _gumbel(prior, visits, q, b, node, count, stats[b, node, VALUE], low, high, rule, policy)
     return _gumbel_root(prior, visits, q, b, node, low, high, rule, rule.turn[rule.considered[b], count - 1])
+
+
+@uncounted
+def _first_legal(prior, b, node):  # type: ignore[no-untyped-def]
+    for a in range(prior.shape[2]):
+        if prior[b, node, a] >= 0.0:
+            return a
+    return 0
 
 
 @uncounted
@@ -287,6 +303,8 @@ def follow(  # type: ignore[no-untyped-def]
     """
     while True:
         action = select(prior, visits, q, links, stats, span, b, node, rule, policy)
+        if action < 0:  # no score is larger than another: they are no numbers
+            action = _first_legal(prior, b, node)
         path[b, depth, 0], path[b, depth, 1] = node, action
         depth += 1
         leaf = child[b, node, action]
@@ -296,8 +314,11 @@ def follow(  # type: ignore[no-untyped-def]
 
 
 @uncounted
-def set_prior(prior, b, node, logits):  # type: ignore[no-untyped-def]
-    """Write the softmax of logits, the first A numbers of a row, over the actions that are not marked ILLEGAL."""
+def set_prior(prior, row, b, node, logits):  # type: ignore[no-untyped-def]
+    """Write the softmax of logits, the first A numbers of a row, over the actions that are not marked ILLEGAL.
+
+    Logits without a softmax (a NaN, +∞, or −∞ alone) are a fault of the row, and the priors uniform.
+    """
     top = np.float32(-np.inf)
     n_actions = prior.shape[2]
     for a in range(n_actions):
@@ -309,6 +330,12 @@ def set_prior(prior, b, node, logits):  # type: ignore[no-untyped-def]
             p = np.float32(np.exp(logits[a] - top)) + SMALLEST
             prior[b, node, a] = p
             mass += p
+    if not mass < np.inf:
+        row[b, FAULT], mass = BAD_PRIOR, np.float32(0.0)
+        for a in range(n_actions):
+            if not prior[b, node, a] < 0.0:
+                prior[b, node, a] = np.float32(1.0)
+                mass += np.float32(1.0)
     scale = np.float32(1.0) / mass
     for a in range(n_actions):
         if prior[b, node, a] >= 0.0:
@@ -321,6 +348,7 @@ def backup(visits, q, links, stats, span, path, row, b, leaf_value):  # type: ig
     depth = row[b, DEPTH]
     node = path[b, depth, 0]
     value = np.float32(leaf_value)
+    sound = abs(value) < np.inf
     links[b, node, SEEN] += 1 - row[b, FRESH]  # a new leaf has counted itself
     stats[b, node, SUM] += value
     if row[b, FRESH] == 1:
@@ -336,6 +364,8 @@ def backup(visits, q, links, stats, span, path, row, b, leaf_value):  # type: ig
         stats[b, node, SUM] += value
         span[b, LOW] = min(span[b, LOW], mean)
         span[b, HIGH] = max(span[b, HIGH], mean)
+    if not abs(value) < np.inf:
+        row[b, FAULT] = BAD_REWARD if sound else BAD_VALUE
 
 
 @njit(cache=True)
@@ -346,8 +376,10 @@ def open_roots(tree, logits, values, kept, low, high):  # type: ignore[no-untype
     """
     stats, span = tree.stats, tree.span
     for b in range(values.shape[0]):
-        set_prior(tree.prior, b, 0, logits[b])
+        set_prior(tree.prior, tree.row, b, 0, logits[b])
         if not kept[b]:
+            if not abs(values[b]) < np.inf:
+                tree.row[b, FAULT] = BAD_VALUE
             stats[b, 0, VALUE] = stats[b, 0, SUM] = values[b]
             span[b, LOW] = min(low, values[b]) if low <= high else values[b]
             span[b, HIGH] = max(high, values[b]) if low <= high else values[b]

@@ -10,7 +10,7 @@ import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture.common.distributional import expectation, inverse_value_transform, two_hot, value_transform
@@ -46,8 +46,9 @@ def small(env=TIC_TAC_TOE, **more):
 # ---- priorities
 
 
-def test_training_renews_the_priorities():
-    model = small("Lecture/GridWorld-v0", per_alpha=1.0, learning_starts=10**6, td_steps=2)
+def test_training_renews_the_priorities_by_the_searched_values():
+    """|ν − z| of the searched values, whatever the network says: ν is 3 where Reanalyze has been, z stays."""
+    model = small("Lecture/GridWorld-v0", per_alpha=0.5, learning_starts=10**6, td_steps=2, reanalyze_ratio=0.0)
     model.learn(40)
     model.set_logger(Logger(None, []))
     drawn = []
@@ -56,11 +57,12 @@ def test_training_renews_the_priorities():
     memory.sample = lambda n: drawn.append(sample(n)) or drawn[-1]
     with th.no_grad():
         model.policy.head.bias[4 + 8] = 5.0  # v_0 is not 0
-    model.lr_schedule = lambda _: 0.0
+    memory.values[:] = 3.0
     model.train(1, 8)
     batch = drawn[0]
-    v = model.policy.root(model._inputs(batch.observations)).values
-    np.testing.assert_allclose(memory.priorities.reshape(-1)[batch.rows], np.abs(v - batch.values[:, 0]), atol=1e-5)
+    assert (np.abs(3.0 - batch.values[:, 0]) > 0.5).any()
+    expected = np.sqrt(np.maximum(np.abs(3.0 - batch.values[:, 0]), 1e-6))
+    np.testing.assert_allclose(memory.priorities.reshape(-1)[batch.rows], expected, rtol=1e-6)
 
 
 # ---- symmetries
@@ -205,10 +207,9 @@ def test_losses_and_gradients_are_those_of_equation_1():
     with th.no_grad():
         model.policy.head.weight.normal_(0, 0.5)
     batch = hand_batch()
-    parts, v_0 = model.losses(batch)
+    parts = model.losses(batch)
     literal = literal_losses(model.policy, batch, 2)
     th.testing.assert_close(th.stack(parts, dim=1), literal)
-    np.testing.assert_allclose(v_0, model.policy.root(batch.observations).values, atol=1e-6)
     parameters = list(model.policy.parameters())
     ours = th.autograd.grad(sum(part.sum() for part in parts), parameters)
     theirs = th.autograd.grad(literal.sum(), parameters)
@@ -220,8 +221,10 @@ def test_losses_and_gradients_are_those_of_equation_1():
 
 def test_a_gradient_step_descends_the_weighted_sum():
     """With plain gradient descent θ' = θ − α ∇(mean of w (l^p + ¼ l^v + l^r) + c ‖θ‖²)."""
-    kwargs = {**SMALL["policy_kwargs"], "optimizer_class": th.optim.SGD, "optimizer_kwargs": {"weight_decay": 2 * 0.3}}
-    model = small(unroll_steps=2, policy_kwargs=kwargs, learning_rate=0.01, max_grad_norm=None, reanalyze_ratio=0.0)
+    kwargs = {**SMALL["policy_kwargs"], "optimizer_class": th.optim.SGD, "optimizer_kwargs": {"momentum": 0.0}}
+    model = small(
+        unroll_steps=2, policy_kwargs=kwargs, learning_rate=0.01, max_grad_norm=None, reanalyze_ratio=0.0, l2_coef=0.3
+    )
     model.set_logger(Logger(None, []))
     batch = hand_batch()._replace(weights=np.array([1.0, 0.5, 0.25], np.float32))
     parameters = list(model.policy.parameters())
@@ -233,11 +236,6 @@ def test_a_gradient_step_descends_the_weighted_sum():
     model.train(1, 3)
     for after, wanted in zip(parameters, expected, strict=True):
         th.testing.assert_close(after.detach(), wanted)
-
-
-def test_l2_is_the_optimizers_weight_decay():
-    """d/dθ c θ² = 2 c θ, which Adam's weight decay adds to the gradient."""
-    assert small(l2_coef=0.5).policy.optimizer.param_groups[0]["weight_decay"] == 1.0
 
 
 def a_small_law():
@@ -291,6 +289,93 @@ def test_the_learned_model_foretells_the_rewards_and_values_of_its_law():
                     wrong_values.append(v - (0.0 if over else values[state]))
     assert np.abs(wrong_rewards).max() < 0.1
     assert np.abs(wrong_values).max() < 0.2
+
+
+# ---- actions as planes
+
+
+def planes_of(shape, n_actions, action, board):
+    space = gym.spaces.Box(0, 1, shape, np.float32)
+    policy = MuZeroCnnPolicy(
+        space, gym.spaces.Discrete(n_actions), lambda _: 1e-3, n_blocks=1, channels=4, net_arch=[8], n_bins=3, board=board
+    )
+    planes = policy.action_planes(th.nn.functional.one_hot(th.tensor([action]), n_actions).float())
+    z = policy.represent(th.zeros(1, *shape))
+    assert policy.step(z, th.eye(n_actions)[[action]]).shape == z.shape
+    return planes[0].numpy(), z.shape[2:]
+
+
+def test_a_move_on_a_board_is_a_plane_that_is_1_where_the_stone_is_laid():
+    planes, _ = planes_of((2, 3, 3), 9, 5, True)
+    np.testing.assert_array_equal(planes, [[[0, 0, 0], [0, 0, 1], [0, 0, 0]]])  # row 1, column 2
+    stone, size = planes_of((6, 9, 9), 82, 9 * 7 + 3, True)  # Go: as large as it is
+    assert size == (9, 9) and stone.shape == (2, 9, 9) and stone.sum() == 1 and stone[0, 7, 3] == 1
+    passed, _ = planes_of((6, 9, 9), 82, 81, True)
+    assert passed[0].sum() == 0 and (passed[1] == 1).all()
+    column, _ = planes_of((2, 6, 7), 7, 2, True)  # Connect Four: the stone falls
+    np.testing.assert_array_equal(column, [np.tile([0, 0, 1, 0, 0, 0, 0], (6, 1))])
+    whole, size = planes_of((4, 20, 20), 3, 1, False)  # an image: one plane an action
+    assert size == (5, 5) and whole[1].min() == 1 and whole[[0, 2]].max() == 0
+    with pytest.raises(ValueError, match="5 actions are neither the 9 cells"):
+        planes_of((2, 3, 3), 5, 0, True)
+
+
+def test_a_game_says_that_its_actions_are_cells_and_a_file_remembers_it(tmp_path):
+    kwargs = {"n_blocks": 1, "channels": 4, "net_arch": [8], "n_bins": 11}
+    model = MuZero("CnnPolicy", TIC_TAC_TOE, **{**SMALL, "policy_kwargs": kwargs})
+    assert model.policy.board and model.policy.value_limit == 1.0 and model.policy_kwargs == kwargs
+    model.save(tmp_path / "model.zip")
+    again = MuZero.load(tmp_path / "model.zip", policy_kwargs=kwargs)
+    assert again.policy.board and again.policy.value_limit == 1.0
+
+
+# ---- VecNormalize
+
+
+class Counting(gym.Env):
+    """Shows 1, 2, 3 …, pays 10 a step, and is cut after three."""
+
+    observation_space, action_space = gym.spaces.Box(-1e3, 1e3, (1,), np.float32), gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.n = 1
+        return np.array([1.0], np.float32), {}
+
+    def step(self, action):
+        self.n += 1
+        return np.array([self.n], np.float32), 10.0, False, self.n == 4, {}
+
+
+def test_under_vec_normalize_the_memory_holds_what_the_env_gave_and_reads_it_by_todays_statistics():
+    env = VecNormalize(make_vec_env(Counting, 2), gamma=0.5, training=False)
+    env.ret_rms.var, env.obs_rms.mean, env.obs_rms.var = 100.0, np.array([1.0]), np.array([4.0])
+    kwargs = {**SMALL, "td_steps": 2, "unroll_steps": 1, "gamma": 0.5, "learning_starts": 10**6, "reanalyze_ratio": 0.0}
+    model = MuZero("MlpPolicy", env, **kwargs)
+    seen = []
+    root = model.policy.root
+    model.policy.root = lambda inputs: seen.append(inputs.numpy().copy()) or root(inputs)
+    model.learn(24)
+    memory = model.replay_buffer
+    np.testing.assert_array_equal(memory.observations[:12, 0, 0], [1, 2, 3] * 4)
+    np.testing.assert_array_equal(memory.rewards[:12], 10.0)
+    np.testing.assert_allclose(seen[3], 1.5, rtol=1e-5)  # after three moves the state that was cut off: (4 − 1) / √4
+    model.set_logger(Logger(None, []))
+    env.ret_rms.var, env.obs_rms.var = 25.0, np.array([16.0])  # rewards of 10 are 2 now
+    memory.values[:], memory.end_values[:] = 8.0, 4.0
+    drawn, losses = [], model.losses
+    model.losses = lambda batch: drawn.append(batch) or losses(batch)
+    model.train(1, 64)
+    (batch,) = drawn
+    time = np.divmod(batch.rows, 2)[0] % 3
+    assert set(time) == {0, 1, 2}
+    np.testing.assert_allclose(batch.observations[:, 0], time / 4, rtol=1e-5)  # (1, 2, 3 − 1) / √16
+    np.testing.assert_allclose(batch.rewards[:, 0], 2.0, rtol=1e-5)
+    z = np.array([2 + 0.5 * 2 + 0.25 * 8, 2 + 0.5 * 2 + 0.25 * 4, 2 + 0.5 * 4])
+    np.testing.assert_allclose(batch.values[:, 0], z[time], rtol=1e-5)
+    env.clip_reward = 1.5
+    model.train(1, 64)
+    np.testing.assert_allclose(drawn[1].rewards[:, 0], 1.5, rtol=1e-5)
 
 
 # ---- playing

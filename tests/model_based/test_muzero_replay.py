@@ -142,7 +142,8 @@ def test_rows_are_drawn_by_their_errors_and_weighted_back():
     by_row = np.array([batch.weights[batch.rows == row][0] for row in range(3)])
     np.testing.assert_allclose(by_row, [1.0, 0.5, 1 / 7], rtol=1e-5)
     np.testing.assert_allclose(by_row * [0.1, 0.2, 0.7], 0.1, rtol=1e-5)
-    memory.update_priorities(np.array([0, 1, 2]), np.array([0.0, 5.0, 5.0]))
+    memory.renew_priorities(np.array([0, 1, 2]), np.array([0.0, 5.0, -5.0]))  # ν is 0 everywhere
+    np.testing.assert_allclose(memory.priorities[:3, 0], [1e-6, 5.0, 5.0])
     assert np.bincount(memory.sample(1000).rows, minlength=3)[0] <= 1  # an error of 0 is as good as never drawn
 
 

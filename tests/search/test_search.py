@@ -140,7 +140,7 @@ def slow_gumbel(logits: np.ndarray, rewards: np.ndarray, n: int, m: int) -> tupl
     def score(a: int) -> float:
         met = [0.0, *rewards[visits > 0]]
         span = max(met) - min(met)
-        return float(logits[a] + (50 + visits.max()) * (rewards[a] - min(met)) / span)
+        return float(logits[a] + (50 + visits.max()) * 0.1 * (rewards[a] - min(met)) / span)
 
     while visits.sum() < n:
         for _ in range(max(1, n // (phases * len(alive)))):
@@ -168,7 +168,7 @@ def test_gumbel_improved_policy_is_equation_11() -> None:
     rng = np.random.default_rng(2)
     rewards, logits = rng.normal(size=(5, 8)), rng.normal(size=(5, 8))
     simulator, root = bandit(rewards, logits)
-    result = MCTS(simulator, n_simulations=12, selection="gumbel", max_considered_actions=4, c_scale=0.1).search(root)
+    result = MCTS(simulator, n_simulations=12, selection="gumbel", max_considered_actions=4).search(root)
     for b in range(5):
         pi, n = np.exp(logits[b]) / np.exp(logits[b]).sum(), result.visits[b]
         met = n > 0
@@ -176,6 +176,46 @@ def test_gumbel_improved_policy_is_equation_11() -> None:
         low, high = min(0.0, rewards[b][met].min()), max(0.0, rewards[b][met].max())
         z = logits[b] + (50 + n.max()) * 0.1 * (np.where(met, rewards[b], v_mix) - low) / (high - low)
         np.testing.assert_allclose(result.policy[b], np.exp(z - z.max()) / np.exp(z - z.max()).sum(), atol=1e-5)
+
+
+def mctx_policy(logits: np.ndarray, q: np.ndarray, visits: np.ndarray, raw_value: float) -> np.ndarray:
+    """π' as mctx has it (``qtransform_completed_by_mix_value``: value_scale 0.1, maxvisit_init 50, rescale_values)."""
+    prior = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    met = visits > 0
+    mixed = (raw_value + visits.sum() * (prior[met] @ q[met]) / prior[met].sum()) / (visits.sum() + 1)
+    completed = np.where(met, q, mixed)
+    completed = (completed - completed.min()) / max(completed.max() - completed.min(), 1e-8)
+    z = logits + (50 + visits.max()) * 0.1 * completed
+    return np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+
+
+def test_gumbel_improves_a_policy_as_mctx_does_where_the_ranges_agree() -> None:
+    """Where the root's own value is the least of all values met, the tree's range is that of the completed values."""
+    rng = np.random.default_rng(3)
+    rewards, logits = rng.uniform(0.2, 1.0, size=(6, 4)), rng.normal(size=(6, 4))
+    rewards[:, 0] = 0.0  # met, and as bad as the root's value
+    simulator, root = bandit(rewards, logits)
+    result = MCTS(simulator, n_simulations=16, selection="gumbel").search(root)
+    assert (result.visits > 0).all()
+    for b in range(6):
+        np.testing.assert_allclose(result.policy[b], mctx_policy(logits[b], rewards[b], result.visits[b], 0.0), atol=1e-5)
+
+
+def test_values_a_millionth_apart_stay_alike_where_the_range_is_known() -> None:
+    simulator, root = bandit(np.array([[0.0, 1e-6]]), np.zeros((1, 2)))
+    known = MCTS(simulator, n_simulations=8, selection="gumbel", value_range=(-1.0, 1.0)).search(root)
+    np.testing.assert_allclose(known.policy, [[0.5, 0.5]], atol=1e-5)
+    unknown = MCTS(simulator, n_simulations=8, selection="gumbel").search(root)  # σ = 54 · 0.1 on the whole range
+    np.testing.assert_allclose(unknown.policy[0, 1], 1 / (1 + np.exp(-5.4)), rtol=1e-5)
+
+
+def test_an_optimistic_network_leaves_an_improved_policy() -> None:
+    """All values lie so far below the mixed one that e^(σ (q − v_mix)) would underflow in each: π' is a softmax still."""
+    simulator, root = bandit(np.array([[0.0, 1e-3]]), np.zeros((1, 2)))
+    search = MCTS(simulator, n_simulations=4, selection="gumbel", c_scale=100.0)
+    policy = search.search(root._replace(values=np.array([1.0]))).policy
+    sigma = (50 + 2) * 100.0 * 1e-3 / 1.0
+    np.testing.assert_allclose(policy[0, 1], 1 / (1 + np.exp(-sigma)), rtol=1e-3)
 
 
 # ---- the batch
@@ -276,6 +316,24 @@ def test_a_kept_tree_is_dropped_where_the_root_is_another_state() -> None:
     search.advance(actions)
     other = random_positions(2, 4)
     np.testing.assert_array_equal(search.search(other).visits, fresh.search(other).visits)
+
+
+def test_a_kept_tree_forgets_what_lies_behind_a_forbidden_move() -> None:
+    """A move that is forbidden from now on has no visit, no share of π and no part in the root's value."""
+    game = TicTacToe()
+    search, fresh = MCTS(GameSimulator(game), uniform, 60), MCTS(GameSimulator(game), uniform, 60)
+    states = game.initial(2)
+    actions = search.search(states).actions
+    states, _, _ = game.step(states, actions)
+    assert search.advance(actions).all()
+    brought = search._tree.visits[:2, 0].argmax(axis=1)  # the move that the kept tree looked at most
+    allowed = game.legal(states)
+    allowed[0, brought[0]] = False  # in the second row nothing is forbidden: its tree is kept
+    result, again = search.search(states, allowed), fresh.search(states, allowed)
+    assert result.visits[0, brought[0]] == 0 and result.policy[0, brought[0]] == 0.0
+    for ours, theirs in zip(result, again, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+    assert result.visits[1, brought[1]] > 0
 
 
 # ---- solved games

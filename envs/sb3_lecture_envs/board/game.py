@@ -301,7 +301,16 @@ class Game(ABC):
         return out
 
     def state_of(self, observations: np.ndarray) -> np.ndarray:
-        """Return the states that observations [n, planes, H, W] show, int [n, state_size]."""
+        """Return the states that observations [n, planes, H, W] show, int [n, state_size].
+
+        :raises ValueError: for another shape, or numbers that are not finite
+        """
+        if np.shape(observations)[1:] != self.observation_shape or not np.isfinite(observations).all():
+            shape = ", ".join(map(str, self.observation_shape))
+            fault = "" if np.isfinite(observations).all() else " with NaN or infinity"
+            raise ValueError(
+                f"Observations of {self!r} have shape [n, {shape}] and finite numbers, not shape {np.shape(observations)}{fault}."
+            )
         states = np.zeros((len(observations), self.state_size), self.state_dtype)
         state_of_batch(self.law, np.ascontiguousarray(observations, np.float32), states)
         return states

@@ -34,7 +34,7 @@ class TicTacToeLaw(NamedTuple):
 @njit(cache=True)
 def has_line(stones: int) -> bool:
     """Say whether nine bits hold three in a row."""
-    return WINS[stones]
+    return WINS[stones & FULL]
 
 
 @njit(cache=True)
