@@ -350,7 +350,7 @@ class MCTS:
         """Refuse answers of another shape, which the kernels would read beyond their end."""
         if logits.shape != (batch, self.n_actions) or values.shape != (batch,):
             raise ValueError(
-                f"{source} gave logits {logits.shape} and values {values.shape}. Give [{batch}, {self.n_actions}] and [{batch}]."
+                f"{source} gave logits {logits.shape} and values {values.shape}, not [{batch}, {self.n_actions}] and [{batch}]."
             )
         return logits, values
 
@@ -416,7 +416,7 @@ class MCTS:
                 found, rewards = np.ascontiguousarray(found, first.dtype), _float32(rewards)
                 if found.shape != first.shape or rewards.shape != (batch,):
                     raise ValueError(
-                        f"The model gave embeddings {found.shape} and rewards {rewards.shape}. Give {first.shape} and [{batch}]."
+                        f"The model gave embeddings {found.shape} and rewards {rewards.shape}, not {first.shape} and [{batch}]."
                     )
                 answer = found, rewards, _float32(np.broadcast_to(discounts, batch)), values, logits
 

@@ -129,7 +129,7 @@ def test_values_too_far_apart_for_their_type_are_named():
 def test_answers_of_another_shape_are_refused():
     states = TicTacToe().initial(2)
     for answer in ((np.zeros((2, 8)), np.zeros(2)), (np.zeros((1, 9)), np.zeros(2)), (np.zeros((2, 9)), np.zeros(3))):
-        with pytest.raises(ValueError, match=r"evaluate gave logits .* Give \[2, 9\] and \[2\]"):
+        with pytest.raises(ValueError, match=r"evaluate gave logits .* not \[2, 9\] and \[2\]"):
             MCTS(GameSimulator(TicTacToe()), lambda x, answer=answer: answer, 3).search(states)
     root = Root(np.zeros((2, 1)), np.zeros((2, 9)), np.zeros(2))
     with pytest.raises(ValueError, match="Root gave logits"):

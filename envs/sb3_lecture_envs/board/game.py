@@ -309,7 +309,7 @@ class Game(ABC):
             shape = ", ".join(map(str, self.observation_shape))
             fault = "" if np.isfinite(observations).all() else " with NaN or infinity"
             raise ValueError(
-                f"Observations of {self!r} have shape [n, {shape}] and finite numbers, not shape {np.shape(observations)}{fault}."
+                f"Observations of {self!r} have shape [n, {shape}] and finite numbers, not {np.shape(observations)}{fault}."
             )
         states = np.zeros((len(observations), self.state_size), self.state_dtype)
         state_of_batch(self.law, np.ascontiguousarray(observations, np.float32), states)
