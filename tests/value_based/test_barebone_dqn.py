@@ -6,6 +6,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from numpy.testing import assert_allclose
+from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -71,6 +72,92 @@ def test_the_loss_of_each_transition_is_the_hand_worked_one(switches, truncate):
     first, second = NEXT_VALUE[switches]
     rest = GAMMA * second if truncate else 0.0  # a time limit is bootstrapped through, death is not
     assert_allclose(losses, [(3.0 + GAMMA * first - 2.0) ** 2, (5.0 + rest - 4.0) ** 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+def test_n_steps_reach_over_the_steps_between(truncate):
+    """From state 0 both rewards, 3 + γ 5, and γ² behind a time limit; from state 1 what one step gives."""
+    model = tabular(truncate, replay=True, n_steps=2, learning_rate=0.0, batch_size=8, learning_starts=100).learn(20)
+    rest = GAMMA**2 if truncate else 0.0, GAMMA if truncate else 0.0
+    pairs = set()
+    for _, _, rewards, discounts, *_ in model._minibatches(5, 8):
+        pairs |= set(zip(rewards.flatten().tolist(), discounts.flatten().tolist(), strict=True))
+    assert pairs == {(3.0 + GAMMA * 5.0, rest[0]), (5.0, rest[1])}
+    with pytest.raises(ValueError, match="n_steps=2 needs a memory"):
+        tabular(n_steps=2)
+
+
+def test_with_memory_and_target_network_it_is_sb3_s_dqn_where_huber_s_loss_is_a_square():
+    """½ δ² below 1: SB3's steps are half of ours. Double Q is not SB3's."""
+    settings = {"gamma": GAMMA, "batch_size": 4, "train_freq": 1, "target_update_interval": 2, "tau": 0.5, "n_steps": 2,
+                "max_grad_norm": 1e9, "buffer_size": 100}  # fmt: skip
+    ours = tabular(replay=True, target_network=True, learning_rate=lambda progress: 0.5 * progress, **settings)
+    theirs = DQN("MlpPolicy", ours.env, learning_rate=lambda progress: progress, seed=0, device="cpu",
+                 policy_kwargs={"net_arch": [], "optimizer_class": th.optim.SGD}, **settings)  # fmt: skip
+    with th.no_grad():
+        for parameter in ours.policy.parameters():
+            parameter *= 0.05  # so that no error reaches 1
+    theirs.policy.load_state_dict(ours.policy.state_dict())
+    for model in (ours, theirs):
+        model._setup_learn(8)
+        rng = np.random.default_rng(0)
+        for i in range(12):
+            s, a, r, s_next = (np.array([x]) for x in (rng.integers(3), rng.integers(2), 0.1 * rng.normal(), rng.integers(3)))
+            model.replay_buffer.add(s, s_next, a, r, np.array([i % 5 == 4]), [{"TimeLimit.truncated": i == 9}])
+        np.random.seed(0)
+        for step in range(4):
+            model.num_timesteps += 1
+            model._update_current_progress_remaining(step, 8)
+            model._on_step()
+            model.train(1, 4)
+    for key, value in theirs.policy.state_dict().items():
+        th.testing.assert_close(ours.policy.state_dict()[key], value, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(ours.q_net.q_net[0].weight.detach().numpy().T, 0.05 * Q, atol=1e-3)
+
+
+def test_a_clipped_step_is_the_schedule_s_learning_rate_long():
+    model = tabular(learning_rate=lambda progress: 0.2 * progress, max_grad_norm=1e-3)
+    before = th.cat([p.detach().flatten().clone() for p in model.q_net.parameters()])
+    _, callback = model._setup_learn(2)
+    model.collect_rollouts(model.env, callback, model.train_freq, model.replay_buffer, learning_starts=0)
+    model.train(1)  # half of the two steps is over: α = 0.1
+    after = th.cat([p.detach().flatten() for p in model.q_net.parameters()])
+    assert (after - before).norm().item() == pytest.approx(0.1 * 1e-3, rel=0.01)
+
+
+def test_epsilon_falls_over_its_fraction_of_the_training():
+    model = tabular(exploration_initial_eps=1.0, exploration_final_eps=0.2, exploration_fraction=0.5, learning_rate=0.0)
+    rates = []
+    step = model._on_step
+    model._on_step = lambda: (step(), rates.append(model.exploration_rate))
+    model.learn(8)
+    assert_allclose(rates, [0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.2])
+
+
+def test_random_actions_come_before_learning_starts_and_are_uniform():
+    model = tabular(n_envs=2, learning_starts=10, learning_rate=0.0)
+    model.num_timesteps = 9
+    drawn = [model._sample_action(10, None, 3000)[0] for _ in range(2)]
+    assert abs(np.mean(drawn) - 0.5) < 0.03
+    model.num_timesteps, model._last_obs = 10, np.zeros(2, np.int64)
+    assert model._sample_action(10, None, 2)[0].tolist() == [1, 1]  # greedy from then on: ε is 0
+
+
+@pytest.mark.parametrize("poison", ["observation", "reward", "network"])
+def test_nan_is_one_error_that_names_where_it_came_from(poison):
+    env = make_vec_env("CartPole-v1", 1, seed=0)
+    model = BareboneDQN("MlpPolicy", env, seed=0, device="cpu")
+    if poison == "network":
+        with th.no_grad():
+            model.q_net.q_net[0].bias[0] = float("nan")
+    elif poison == "reward":
+        env.envs[0] = gym.wrappers.TransformReward(env.envs[0], lambda r: r * np.nan)
+    else:
+        env.envs[0] = gym.wrappers.TransformObservation(env.envs[0], lambda x: x * np.nan, env.observation_space)
+    with pytest.raises(ValueError, match=f"NaN or inf in the {poison}"):
+        model.learn(5)
+    if poison != "network":  # refused before the step: the weights are whole
+        assert all(th.isfinite(p).all() for p in model.policy.parameters())
 
 
 def test_the_gradient_flows_through_the_chosen_action_alone():
