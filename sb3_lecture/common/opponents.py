@@ -110,10 +110,30 @@ class ModelOpponent:
         return int(self.batch(observation[None], mask[None])[0])
 
     def batch(self, observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
-        """Choose a legal move in every row: observations [n, planes, H, W], masks bool [n, A] -> int [n]."""
+        """Choose a legal move in every row: observations [n, planes, H, W], masks bool [n, A] -> int [n].
+
+        :raises ValueError: where the model plays another game
+        """
+        return legal_actions(
+            self._fit(observations.shape[1:], masks.shape[1]), observations, masks, self.deterministic, self.rng
+        )
+
+    def check(self, game: Game) -> None:
+        """Load the model, and see that it plays this game.
+
+        :raises ValueError: where it plays another one
+        """
+        self._fit(game.observation_shape, game.n_actions)
+
+    def _fit(self, shape: tuple[int, ...], n_actions: int) -> BaseAlgorithm:
         if self._model is None:
             self._model = self.algorithm.load(self.path, device=self.device)
-        return legal_actions(self._model, observations, masks, self.deterministic, self.rng)
+        seen, known = self._model.observation_space.shape, getattr(self._model.action_space, "n", None)
+        if seen != tuple(shape) or known != n_actions:
+            raise ValueError(
+                f"{self.path} plays another game: it sees {seen} and has {known} actions, here are {shape} and {n_actions}."
+            )
+        return self._model
 
 
 class SearchOpponent:

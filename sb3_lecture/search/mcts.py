@@ -349,9 +349,8 @@ class MCTS:
     def _shaped(self, source: str, batch: int, logits: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Refuse answers of another shape, which the kernels would read beyond their end."""
         if logits.shape != (batch, self.n_actions) or values.shape != (batch,):
-            raise ValueError(
-                f"{source} gave logits {logits.shape} and values {values.shape}, not [{batch}, {self.n_actions}] and [{batch}]."
-            )
+            wanted = f"[{batch}, {self.n_actions}] and [{batch}]"
+            raise ValueError(f"{source} gave logits {logits.shape} and values {values.shape}, not {wanted}.")
         return logits, values
 
     def _prepare(self, tree: Tree, noise: bool) -> Rule:
@@ -416,7 +415,7 @@ class MCTS:
                 found, rewards = np.ascontiguousarray(found, first.dtype), _float32(rewards)
                 if found.shape != first.shape or rewards.shape != (batch,):
                     raise ValueError(
-                        f"The model gave embeddings {found.shape} and rewards {rewards.shape}, not {first.shape} and [{batch}]."
+                        f"The model gave embeddings {found.shape} and rewards {rewards.shape}, not {first.shape}, [{batch}]."
                     )
                 answer = found, rewards, _float32(np.broadcast_to(discounts, batch)), values, logits
 

@@ -2,11 +2,14 @@
 
     sb3-lecture gtp --size 9 --opponent mcts
 
-GTP lets either colour move at any time. Out of turn, the other side is taken to have stood by: the turn changes hands, the
-ko is void, and no pass is counted. Positional superko is enforced, as in Lecture/Go-v0.
+GTP lets either colour move at any time, after two passes too. Out of turn, the other side is taken to have stood by: the turn
+changes hands, the ko is void, and no pass is counted. Positional superko is enforced, as in Lecture/Go-v0; the cap on moves,
+which ends games there, is not: no referee knows of it. A player of this package does, so it sees a long game as half over.
 """
 
 import argparse
+import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -14,13 +17,16 @@ from typing import TextIO
 
 import numpy as np
 
-from sb3_lecture.zoo.errors import UserError
+from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.human_play import SIMULATIONS, named_opponent
 from sb3_lecture_envs.board.env import Opponent
 from sb3_lecture_envs.board.game import OVER, PLY
 from sb3_lecture_envs.board.go import KO, PASSES, Go
 
 COLOURS = {"b": 0, "black": 0, "w": 1, "white": 1}
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # what a reader discards, the tab excepted (section 3.1)
+UNSIGNED = re.compile(r"[0-9]+")
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class GtpError(Exception):
@@ -56,8 +62,8 @@ class GtpEngine:
         self._set_up(Go(size, komi))
 
     def _set_up(self, game: Go) -> None:
+        self.player = self.make_player(game)  # may refuse the board: then all stays as it was
         self.game = game
-        self.player = self.make_player(game)
         self._clear_board([])
 
     def warm_up(self) -> None:
@@ -88,11 +94,11 @@ class GtpEngine:
     def answer(self, line: str) -> tuple[str, str]:
         """Answer one line.
 
-        :param line: ``[id] command [arguments]``; comments from # on
+        :param line: ``[id] command [arguments]``; comments from # on, of any bytes
         :return: the response with its empty line, or nothing for an empty line; the command's name
         """
-        words = line.split("#")[0].split()
-        number = words.pop(0) if words and words[0].isdigit() else ""
+        words = CONTROL.sub("", line).split("#")[0].split()
+        number = words.pop(0) if words and UNSIGNED.fullmatch(words[0]) else ""
         if not words:
             return "", ""
         name, *arguments = words
@@ -108,11 +114,11 @@ class GtpEngine:
         return version("sb3-lecture")
 
     def _boardsize(self, arguments: list[str]) -> str:
+        word = _only(arguments)
         try:
-            game = Go(int(_only(arguments)), self.game.law.komi)
-        except ValueError as error:
+            self._set_up(Go(int(word) if UNSIGNED.fullmatch(word) else -1, self.game.law.komi))
+        except (ValueError, UserError) as error:  # a saved model plays on the board that it knows
             raise GtpError("unacceptable size") from error
-        self._set_up(game)
         return ""
 
     def _clear_board(self, arguments: list[str]) -> str:
@@ -121,12 +127,13 @@ class GtpEngine:
         return ""
 
     def _komi(self, arguments: list[str]) -> str:
+        word = _only(arguments)
         try:
-            komi = float(_only(arguments))
+            game = Go(self.game.law.size, float(word) if DECIMAL.fullmatch(word) else float("nan"))
         except ValueError as error:
             raise GtpError("syntax error") from error
         states, keys = self.states, self.keys
-        self._set_up(Go(self.game.law.size, komi))
+        self._set_up(game)
         self.states, self.keys = states, keys
         return ""
 
@@ -135,11 +142,11 @@ class GtpEngine:
         if colour.lower() not in COLOURS:
             raise GtpError("syntax error")
         state = self.state.copy()
-        if state[PLY] % 2 != COLOURS[colour.lower()]:
-            state[PLY] += 1
+        mover = COLOURS[colour.lower()]
+        if state[PLY] % 2 != mover:
             state[KO] = 0
             state[PASSES] = 0
-            state[OVER] = state[PLY] >= self.game.max_plies
+        state[PLY] = mover  # only who moves matters to the rules, and no game is too long
         return state
 
     def _mask(self, state: np.ndarray) -> np.ndarray:
@@ -147,7 +154,9 @@ class GtpEngine:
         return self.game.forbid_repetition(state, np.array(self.keys, np.int64), mask)
 
     def _move(self, state: np.ndarray, action: int) -> None:
-        self.states.append(self.game.step(state[None], np.array([action]))[0][0])
+        after = self.game.step(state[None], np.array([action]))[0][0]
+        after[OVER], after[PASSES] = False, min(after[PASSES], 2)  # two passes end nothing: either colour may play on
+        self.states.append(after)
         self.keys.append(self.game.position_keys(self.state[None])[0])
 
     def _play(self, arguments: list[str]) -> str:
@@ -165,9 +174,15 @@ class GtpEngine:
 
     def _genmove(self, arguments: list[str]) -> str:
         state = self._turned_to(_only(arguments))
-        if state[OVER]:  # two passes, or the cap on moves: nothing is left to play for
-            return "pass"
-        action = int(self.player(self.game.observe(state[None])[0], self._mask(state)))
+        action = self.game.n_actions - 1  # after two passes nothing is left to play for: a third
+        if state[PASSES] < 2:
+            seen, mover = state.copy(), int(state[PLY])
+            age = min(len(self.states) - 1, self.game.max_plies // 2)
+            seen[PLY] = age + (age + mover) % 2
+            try:
+                action = int(self.player(self.game.observe(seen[None])[0], self._mask(state)))
+            except ValueError as error:  # a network that is not finite, say
+                raise GtpError(f"no move: {first_line(error)}") from error
         self._move(state, action)
         return self.game.action_to_text(action)
 
@@ -212,6 +227,11 @@ def gtp(argv: Sequence[str], source: TextIO | None = None, sink: TextIO | None =
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    engine.warm_up()
-    engine.run(sys.stdin if source is None else source, sys.stdout if sink is None else sink)
+    try:
+        engine.warm_up()
+    except ValueError as error:
+        raise UserError(first_line(error)) from error
+    if source is None:  # bytes as they come: comments may be in any encoding, and a carriage return ends no line
+        source = io.TextIOWrapper(sys.stdin.buffer, encoding="latin-1", newline="\n")
+    engine.run(source, sys.stdout if sink is None else sink)
     return 0

@@ -30,7 +30,7 @@ def named_opponent(
     :param algo: the algorithm of the saved model; None: the folder above the run's, as in ``logs/<algo>/<run>/``
     :param simulations: of the search, a move
     :param seed: of its draws; None: unpredictable
-    :raises UserError: for a word that names none of these
+    :raises UserError: for a word that names none of these, a model of another game, or too few simulations
     """
     if word == "mcts":
         return _search(game, simulations, seed)
@@ -48,17 +48,19 @@ def named_opponent(
         if seed is not None:
             player.seed(seed)  # type: ignore[attr-defined]
         return player
-    return _saved_opponent(Path(word), algo, seed)
+    return _saved_opponent(game, Path(word), algo, seed)
 
 
 def _search(game: Game, simulations: int, seed: int | None) -> Any:
+    if simulations < 1:
+        raise UserError(f"--simulations {simulations}: give at least 1")
     from sb3_lecture.common.opponents import SearchOpponent
     from sb3_lecture.search.mcts import RolloutSearch
 
     return SearchOpponent(game, RolloutSearch(game, n_simulations=simulations, seed=seed), seed=seed)
 
 
-def _saved_opponent(path: Path, algo: str | None, seed: int | None) -> Opponent:
+def _saved_opponent(game: Game, path: Path, algo: str | None, seed: int | None) -> Opponent:
     from sb3_lecture.common.opponents import ModelOpponent
     from sb3_lecture.zoo import registry
 
@@ -70,7 +72,12 @@ def _saved_opponent(path: Path, algo: str | None, seed: int | None) -> Opponent:
     name = path.parent.parent.name if algo is None else algo
     if algo is None and name not in registry.algorithms():
         raise UserError(f"--opponent {path}: the path does not say which algorithm saved it; add --algo NAME")
-    return ModelOpponent(registry.algorithm(name), str(path), seed=seed)
+    player = ModelOpponent(registry.algorithm(name), str(path), seed=seed)
+    try:
+        player.check(game)
+    except ValueError as error:
+        raise UserError(f"--opponent {path}: {first_line(error)}") from error
+    return player
 
 
 def play(

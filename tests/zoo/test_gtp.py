@@ -2,8 +2,10 @@
 
 import io
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from sgfmill import boards as sgfmill_boards
 from stable_baselines3 import PPO
 
 from sb3_lecture.zoo.errors import UserError
@@ -74,9 +76,133 @@ def test_captures_ko_undo_and_the_score():
     assert session("boardsize 5\nkomi 6.5\nfinal_score\nplay b C3\nfinal_score\n")[2:] == ["= W+6.5", "=", "= B+18.5"]
 
 
-def test_colours_may_move_twice_and_passes_end_the_game():
-    answers = session("boardsize 5\nplay b C3\nplay b C4\nplay w A1\nplay b pass\nplay w pass\ngenmove b\nplay b E5\n")
-    assert answers == ["=", "=", "=", "=", "=", "=", "= pass", "? illegal move"]
+def test_colours_may_move_twice_and_play_on_after_two_passes():
+    answers = session(
+        "boardsize 5\nkomi 0\nplay b C3\nplay b C4\nplay w A1\nplay b pass\nplay w pass\nplay w A2\nplay b E5\nplay w pass\n"
+        "play b pass\nplay b E4\nshowboard\n"
+    )
+    assert answers[:12] == ["="] * 12
+    assert [row.split()[1:] for row in answers[12].split("\n")[1:6]] == [
+        [".", ".", ".", ".", "X"], [".", ".", "X", ".", "X"], [".", ".", "X", ".", "."], ["O", ".", ".", ".", "."],
+        ["O", ".", ".", ".", "."],
+    ]  # fmt: skip
+
+
+def test_a_generated_pass_is_one_undo():
+    """After two passes the engine passes too; each of the three passes, and the stone before them, is one undo."""
+    start = "boardsize 5\nkomi 0\nplay b C3\nplay w pass\nplay b pass\ngenmove w\n"
+    answers = session(start + "undo\n" * 3 + "final_score\nundo\nfinal_score\nundo\n")
+    assert answers[5:] == ["= pass", "=", "=", "=", "= B+25", "=", "= 0", "? cannot undo"]
+
+
+def test_no_game_is_too_long():
+    """70 moves on 25 points, then a legal one; the player is shown a game that is half over."""
+    seen = []
+
+    def player(observation, mask):
+        seen.append(observation)
+        return int(np.flatnonzero(mask)[0])
+
+    passes = "".join(f"play {'bw'[i % 2]} pass\nplay {'bw'[i % 2]} {'A1' if i % 2 else 'E5'}\nundo\n" for i in range(70))
+    answers = session("boardsize 5\n" + passes + "play b C3\ngenmove w\n", lambda game: player)
+    assert set(answers[:-1]) == {"="} and answers[-1] == "= A5"
+    assert seen[0][4, 0, 0] == 25 / 50 and seen[0][5].max() == 0.0 and seen[0][1, 2, 2] == 1.0
+
+
+def test_bytes_of_any_kind_in_comments_and_control_characters_are_discarded(monkeypatch):
+    text = b"1 na\x07me # caf\xe9 \xff\xfe\r\n\r\n2\tknown_\rcommand\tplay\x7f\n# \xb2\n3 boardsize 5\r\n"
+
+    class Standard:
+        buffer = io.BytesIO(text)
+
+    monkeypatch.setattr("sys.stdin", Standard())
+    sink = io.StringIO()
+    assert gtp(["--opponent", "random", "--size", "5"], None, sink) == 0
+    assert sink.getvalue() == "=1 sb3-lecture\n\n=2 true\n\n=3\n\n"
+
+
+def test_numbers_are_the_protocols():
+    words = ["nan", "inf", "-inf", "1e999", "1_0", "0x5", "6.5e", ""]
+    assert session("".join(f"komi {word}\n" for word in words)) == ["? syntax error"] * len(words)
+    assert session("komi -3.5\nfinal_score\nkomi +1e1\nfinal_score\nkomi .5\n")[1:] == ["= B+3.5", "=", "= W+10", "="]
+    assert session("boardsize -9\nboardsize 5.0\nboardsize 9999999999999999999999\n") == ["? unacceptable size"] * 3
+
+
+def test_a_player_that_cannot_move_is_a_failure_not_the_end():
+    def broken(observation, mask):
+        raise ValueError("In row 0 the logits are not finite\nand more")
+
+    answers = session("genmove b\nname\n", lambda game: broken)
+    assert answers == ["? no move: In row 0 the logits are not finite", "= sb3-lecture"]
+
+
+# ---- an independent referee
+
+
+class Referee:
+    """The rules once more, on sgfmill's board: no suicide, positional superko over the whole game, area scoring."""
+
+    def __init__(self, size):
+        self.size = size
+        self.boards = [sgfmill_boards.Board(size)]
+
+    def play(self, colour, vertex):
+        board = self.boards[-1].copy()
+        if vertex != "pass":
+            row, column = int(vertex[1:]) - 1, "ABCDEFGHJ".index(vertex[0])
+            if board.get(row, column) is not None:
+                return False
+            board.play(row, column, colour)
+            if board.get(row, column) is None or any(board.board == past.board for past in self.boards):
+                return False
+        self.boards.append(board)
+        return True
+
+    def undo(self):
+        if len(self.boards) == 1:
+            return False
+        self.boards.pop()
+        return True
+
+    def rows(self):
+        cells = {"b": "X", "w": "O", None: "."}
+        return [[cells[cell] for cell in row] for row in reversed(self.boards[-1].board)]
+
+    def lead(self, komi):
+        return self.boards[-1].area_score() - komi
+
+
+def random_session(seed, n_commands):
+    """One game of commands that are mostly legal, and whether engine and referee agree on each."""
+    rng = np.random.default_rng(seed)
+    size, komi = int(rng.integers(5, 8)), float(rng.integers(-9, 10)) / 2
+    engine = GtpEngine(lambda game: RandomPlayer(seed), size, komi)
+    referee, colour, refused = Referee(size), "b", 0
+    for _ in range(n_commands):
+        what = rng.random()
+        if what < 0.06:
+            legal, answer = referee.undo(), engine.answer("undo")[0]
+        elif what < 0.2:
+            answer = engine.answer(f"genmove {colour}")[0]
+            legal = referee.play(colour, answer[1:].strip())
+            assert legal, f"the engine played {answer!r}"
+        else:
+            vertex = "pass" if what < 0.25 else f"{'ABCDEFGHJ'[rng.integers(size)]}{rng.integers(size) + 1}"
+            legal, answer = referee.play(colour, vertex), engine.answer(f"play {colour} {vertex}")[0]
+        assert (answer[0] == "=") == legal
+        refused += not legal
+        board = engine.answer("showboard")[0].split("\n")[1 : size + 1]
+        assert [row.split()[1:] for row in board] == referee.rows()
+        if legal and rng.random() < 0.9:
+            colour = "w" if colour == "b" else "b"
+    lead = referee.lead(komi)
+    assert engine.answer("final_score")[0].split()[1] == ("0" if lead == 0 else f"{'B' if lead > 0 else 'W'}+{abs(lead):g}")
+    return refused, len(referee.boards)
+
+
+def test_random_sessions_agree_with_an_independent_referee():
+    refused, played = np.array([random_session(seed, 80) for seed in range(200)]).sum(axis=0)
+    assert refused > 1000 and played > 5000  # occupied points, suicide, superko; and games much longer than a board
 
 
 def test_positional_superko_is_enforced():
@@ -197,3 +323,25 @@ def test_a_saved_model_is_found_by_its_run(tmp_path):
     (tmp_path / "lost.zip").write_bytes((folder / "Lecture-Nim-v0.zip").read_bytes())
     with pytest.raises(UserError, match="add --algo"):
         named_opponent(game, str(tmp_path / "lost.zip"))
+    with pytest.raises(
+        UserError, match=r"plays another game: it sees \(2, 4, 7\) and has 28 actions, here are \(2, 3, 3\) and 9"
+    ):
+        named_opponent(TicTacToe(), str(folder))
+    with pytest.raises(UserError, match="another game"):
+        gtp(["--opponent", str(folder), "--size", "5"], io.StringIO(""), io.StringIO())
+
+
+def test_a_saved_model_refuses_another_board_and_the_game_goes_on(tmp_path):
+    model = PPO("MlpPolicy", gym.make("Lecture/Go-v0", size=5), n_steps=8, batch_size=8, device="cpu")
+    model.save(tmp_path / "go.zip")
+    sink = io.StringIO()
+    script = "play b C3\nboardsize 7\nplay w C3\ngenmove w\nboardsize 5\n"
+    gtp(["--opponent", str(tmp_path / "go.zip"), "--algo", "ppo", "--size", "5"], io.StringIO(script), sink)
+    answers = sink.getvalue().split("\n\n")
+    assert answers[:3] == ["=", "? unacceptable size", "? illegal move"] and answers[4] == "="
+
+
+@pytest.mark.parametrize("n", ["0", "-1"])
+def test_too_few_simulations_are_refused(n):
+    with pytest.raises(UserError, match=f"--simulations {n}: give at least 1"):
+        gtp(["--size", "5", "--simulations", n], io.StringIO(""), io.StringIO())
