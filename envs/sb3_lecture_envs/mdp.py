@@ -18,6 +18,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from sb3_lecture_envs.stated_law import check_law
+
 #: Gymnasium's form of a law: ``P[s][a] = [(probability, next_state, reward, terminated), …]``
 TransitionDict = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
 
@@ -160,10 +162,12 @@ class TabularMDP:
             )
         for name, states in (("next_state", self.next_state), ("start_state", self.start_state)):
             if states.size and not (0 <= states.min() and states.max() < self.n_states):
-                bad = states[(states < 0) | (states >= self.n_states)][0]
-                raise ValueError(f"{name} holds {bad}, states are 0 to {self.n_states - 1}")
+                entry = int(np.argmax((states < 0) | (states >= self.n_states)))
+                where = f" for {self._pair_of(entry)}" if name == "next_state" else ""
+                raise ValueError(f"{name} holds {states[entry]}{where}, states are 0 to {self.n_states - 1}")
         if not np.all(np.isfinite(self.reward)):
-            raise ValueError(f"Rewards must be finite, got {self.reward[~np.isfinite(self.reward)][0]}")
+            entry = int(np.argmin(np.isfinite(self.reward)))
+            raise ValueError(f"A reward of {self._pair_of(entry)} is {self.reward[entry]}; rewards must be finite")
         row = _bad_row(self.row_ptr, self.prob, PROBABILITY_TOLERANCE)
         if row >= 0:
             p = self.prob[self.row_ptr[row] : self.row_ptr[row + 1]]
@@ -172,11 +176,17 @@ class TabularMDP:
                 f"sum {p.sum()}; each must be at least 0 and they must sum to 1 (within {PROBABILITY_TOLERANCE})"
             )
         if not (np.all(self.start_prob >= 0) and abs(self.start_prob.sum() - 1.0) <= PROBABILITY_TOLERANCE):
-            raise ValueError(f"The start distribution must be at least 0 and sum to 1, its sum is {self.start_prob.sum()}")
+            wrong = self.start_state[~(self.start_prob >= 0)]
+            which = f"the probability of state {wrong[0]} is not" if wrong.size else f"its sum is {self.start_prob.sum()}"
+            raise ValueError(f"The start distribution must be at least 0 and sum to 1, {which}")
         if self.action_mask is not None and not self.action_mask.any(axis=1).all():
             raise ValueError(
                 f"action_mask allows no action in state {int(np.argmin(self.action_mask.any(axis=1)))}; allow one"
             )
+
+    def _pair_of(self, entry: int) -> str:
+        row = int(np.searchsorted(self.row_ptr, entry, side="right")) - 1
+        return f"state {row // self.n_actions}, action {row % self.n_actions}"
 
     # ---- other ways to state a law
 
@@ -189,9 +199,13 @@ class TabularMDP:
         :param P: ``P[s][a] = [(probability, next_state, reward, terminated), …]`` for s = 0 … S-1, a = 0 … A-1
         :param start: start distribution [S], or one start state; default state 0
         :param action_mask: [S, A] or None
-        :raises ValueError: if a state or an action is missing, or a row is not a distribution
+        :raises ValueError: naming the state and action that is missing, or whose outcomes are no distribution of that form
         """
         n_states, n_actions = len(P), len(P[0]) if 0 in P else 0
+        if n_actions == 0:
+            raise ValueError(
+                f"P must be {{state: {{action: outcomes}}}} with at least one state and one action, got {P!r:.80}"
+            )
         rows: list[Sequence[tuple[float, int, float, bool]]] = []
         for s in range(n_states):
             if s not in P or sorted(P[s]) != list(range(n_actions)):
@@ -199,7 +213,9 @@ class TabularMDP:
                     f"P must have the keys 0 to {n_states - 1} and each P[s] the keys 0 to {n_actions - 1}; state {s} has "
                     f"{sorted(P[s]) if s in P else 'no entry'}"
                 )
-            rows.extend(P[s][a] for a in range(n_actions))
+            for a in range(n_actions):
+                _check_outcomes(P[s][a], s, a)
+                rows.append(P[s][a])
         prob, next_state, reward, terminated = zip(*(outcome for row in rows for outcome in row), strict=True)
         row_ptr = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
         start_state, start_prob = _sparse_start(start, n_states)
@@ -209,18 +225,19 @@ class TabularMDP:
     def from_gymnasium(cls, env: gym.Env) -> "TabularMDP":
         """Read the law of any env that states it as ``P`` (FrozenLake, Taxi, CliffWalking, ours).
 
-        The start distribution is ``initial_state_distrib`` where the env has one, otherwise the state of a seeded reset.
+        The start distribution is ``initial_state_distrib`` where the env has one, otherwise the one state in which its resets
+        begin. ``P`` is held against steps of a copy of the env (see ``stated_law``); the env itself stays as it is.
 
         :param env: the env, wrapped or not
-        :raises ValueError: if the env has no ``P``
+        :raises ValueError: if the env has no ``P``, or does what its ``P`` does not hold
         """
         core: Any = env.unwrapped
         if isinstance(getattr(core, "mdp", None), TabularMDP):
             return core.mdp
         if not hasattr(core, "P"):
             raise ValueError(f"{core} has no transition law P (P[s][a] = [(probability, next_state, reward, terminated), …])")
-        start = getattr(core, "initial_state_distrib", None)
-        return cls.from_P(core.P, int(env.reset(seed=0)[0]) if start is None else start)
+        cls.from_P(core.P)  # the form, before anything is stepped
+        return cls.from_P(core.P, check_law(core))
 
     @classmethod
     def from_dense(
@@ -313,6 +330,13 @@ class TabularMDP:
         names = ("row_ptr", "next_state", "prob", "reward", "terminated", "start_state", "start_prob", "action_mask")
         return {name: getattr(self, name) for name in names}
 
+    def same_as(self, other: "TabularMDP") -> bool:
+        """Whether two laws are equal, entry by entry."""
+        if self is other:
+            return True
+        pairs = zip(self._arrays().values(), other._arrays().values(), strict=True)
+        return all((x is None and y is None) or (x is not None and y is not None and np.array_equal(x, y)) for x, y in pairs)
+
     def __repr__(self) -> str:
         kind = "deterministic" if self.is_deterministic else "stochastic"
         return f"TabularMDP({self.n_states} states, {self.n_actions} actions, {self.prob.shape[0]} outcomes, {kind})"
@@ -321,10 +345,22 @@ class TabularMDP:
         return TabularMDP, (self.n_states, self.n_actions, *self._arrays().values())
 
 
+def _check_outcomes(outcomes: Any, s: int, a: int) -> None:
+    """Refuse what is no list of (probability, next state, reward, terminated)."""
+    form = "a list of at least one (probability, next_state, reward, terminated)"
+    if not isinstance(outcomes, Sequence) or len(outcomes) == 0:
+        raise ValueError(f"P[{s}][{a}] must be {form}, got {outcomes!r:.80}")
+    for outcome in outcomes:
+        if not isinstance(outcome, Sequence) or isinstance(outcome, str) or len(outcome) != 4:
+            raise ValueError(f"P[{s}][{a}] must be {form}, it holds {outcome!r:.80}")
+
+
 def _frozen(values: npt.ArrayLike, dtype: npt.DTypeLike, shape: tuple[int, ...], name: str) -> np.ndarray:
     source = np.asarray(values)
     if source.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {source.shape}")
+    if np.issubdtype(dtype, np.integer) and not np.issubdtype(source.dtype, np.integer) and np.any(source != source // 1):
+        raise ValueError(f"{name} must hold whole numbers, got {source[source != source // 1][0]}")
     array = np.ascontiguousarray(source, dtype=dtype).view()  # a view: no copy where the dtype fits
     array.flags.writeable = False
     return array

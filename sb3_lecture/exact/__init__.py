@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
         "callbacks": ["ExactEvalCallback"],
-        "grade": ["ExactGrader", "ExactResult", "exact_evaluation"],
+        "chain": ["policy_evaluation"],
+        "grade": ["ExactGrader", "ExactPrediction", "ExactResult", "exact_evaluation", "exact_prediction"],
         "law": ["law_of"],
     },
 )

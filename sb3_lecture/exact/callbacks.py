@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture.common.callbacks import PeriodicEvaluation
 
-from .grade import ExactGrader, ExactResult, gamma_of
+from .grade import ExactGrader, ExactPrediction, ExactResult, gamma_of, predicts_values
 
 
 class ExactEvalCallback(PeriodicEvaluation):
@@ -17,6 +17,9 @@ class ExactEvalCallback(PeriodicEvaluation):
     Logs ``exact/value``, ``exact/optimal_value``, ``exact/regret`` and ``exact/optimal_actions``, at the start, every
     ``eval_freq`` env steps and at the end. ``last`` is the newest ``ExactResult``, ``evaluations`` all of them as rows of
     (timesteps, value, optimal value, regret, share of optimal actions).
+
+    A prediction method's values are graded instead: ``exact/rms_error`` and ``exact/largest_error``; rows of (timesteps, RMS
+    error, largest error), and the arrays ``timesteps``, ``rms_errors``, ``largest_errors`` in the file.
 
     :param eval_freq: env steps between two evaluations, all envs together (default 1000)
     :param gamma: discount; None: the model's
@@ -29,6 +32,7 @@ class ExactEvalCallback(PeriodicEvaluation):
     """
 
     NAMES = ("timesteps", "values", "optimal_values", "regrets", "optimal_actions")
+    PREDICTION_NAMES = ("timesteps", "rms_errors", "largest_errors")
 
     def __init__(
         self,
@@ -41,8 +45,8 @@ class ExactEvalCallback(PeriodicEvaluation):
     ) -> None:
         super().__init__(eval_freq, log_path, verbose)
         self.gamma, self.deterministic, self.eval_env = gamma, deterministic, eval_env
-        self.last: ExactResult | None = None
-        self.evaluations: list[tuple[int, float, float, float, float]] = []
+        self.last: ExactResult | ExactPrediction | None = None
+        self.evaluations: list[tuple[float, ...]] = []
         self._grader: ExactGrader | None = None
 
     def _prepare(self) -> None:
@@ -51,6 +55,8 @@ class ExactEvalCallback(PeriodicEvaluation):
 
     def _evaluate(self, timesteps: int) -> dict[str, Any]:
         assert self._grader is not None  # made when training starts
+        if predicts_values(self.model):
+            return self._evaluate_prediction(self._grader.grade_prediction(self.model), timesteps)
         result = self.last = self._grader.grade(self.model, self.deterministic)
         self.evaluations.append((timesteps, *result[:4]))
         for name, figure in zip(("value", "optimal_value", "regret", "optimal_actions"), result[:4], strict=True):
@@ -58,3 +64,12 @@ class ExactEvalCallback(PeriodicEvaluation):
         if self.verbose > 0:
             print(f"{timesteps} steps: exact value {result.value:.6g} of {result.optimal_value:.6g}")
         return dict(zip(self.NAMES, zip(*self.evaluations, strict=True), strict=True))
+
+    def _evaluate_prediction(self, result: ExactPrediction, timesteps: int) -> dict[str, Any]:
+        self.last = result
+        self.evaluations.append((timesteps, *result[:2]))
+        for name, figure in zip(("rms_error", "largest_error"), result[:2], strict=True):
+            self.logger.record(f"exact/{name}", figure)
+        if self.verbose > 0:
+            print(f"{timesteps} steps: RMS error of the values {result.rms_error:.6g}")
+        return dict(zip(self.PREDICTION_NAMES, zip(*self.evaluations, strict=True), strict=True))

@@ -1,7 +1,7 @@
-"""The value of a Markov chain with rewards: V = r + W V, solved exactly and without a singular matrix.
+"""What a policy is worth: a policy makes a Markov chain with rewards of an MDP, and v = r + W v is solved exactly.
 
 W holds γ p(s' | s) over outcomes that do not end the episode, ``leak`` the rest of each row: leak(s) = 1 - Σ W(s, s'),
-kept as a number of its own. The chain is cut into strong components, solved from the sinks up:
+kept as a number of its own. The chain is cut into strong components (``graph.py``), solved from the sinks up:
 
 - a component of moderate size by state elimination (Grassmann, Taksar & Heyman 1985, "Regenerative analysis and steady
   state distributions for Markov chains"): Gaussian elimination in which every pivot is the *sum* of what leaves a state,
@@ -13,15 +13,17 @@ kept as a number of its own. The chain is cut into strong components, solved fro
 - a component that is never left (γ = 1, no leak) has no finite value unless its rewards are all 0: -∞ or +∞ by the sign
   of its mean reward a step, NaN where that is zero, as the sum then only swings.
 
-A chain that cannot return is a sequence of one-state components: one pass, whatever its length.
+A chain that cannot return is a sequence of one-state components: one pass, whatever its length. The compiled loops are in
+``chain_kernels.py``; ``plain_chain_value`` says the same in twenty lines.
 """
-
-from typing import NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
-from sb3_lecture.exact.graph import group_by_component, strong_components
+from sb3_lecture.exact.bellman import check_gamma
+from sb3_lecture.exact.chain_kernels import Chain, solve_components
+from sb3_lecture_envs.mdp import TabularMDP
 
 #: a component is eliminated if that takes at most so many multiplications (discounted, undiscounted) …
 ELIMINATION_WORK = (2e8, 4e9)
@@ -29,261 +31,167 @@ ELIMINATION_WORK = (2e8, 4e9)
 ELIMINATION_MEMORY = 4e7
 #: sweeps over one large component before giving up
 MAX_SWEEPS = 1_000_000
+#: an error bound over ``tol`` is let pass if it is below this share of the largest value
+ACCEPTED_SHARE = 1e-6
+#: rewards of one state that cancel to less than this share of their sizes are 0
+EQUAL_REWARDS = 1e-14
+#: entries of one row among which another way to the same state is looked for
+FEW_ENTRIES = 32
+#: how far a policy's probabilities may sum from 1: networks give float32
+SUM_TOLERANCE = 1e-4
 
 
-class Chain(NamedTuple):
-    """A Markov chain with rewards.
+def plain_chain_value(chain: Chain) -> np.ndarray:
+    """What ``chain_value`` computes, plainly: dense and cubic. The slow twin that tests hold it against.
 
-    :param ptr: first entry of each state, int64 [S + 1]
-    :param head: state an entry leads to, int32 [E]
-    :param weight: γ times its probability, float64 [E], all > 0
-    :param leak: 1 - Σ weight of each state: 1 - γ plus γ times the probability that the episode ends, float64 [S]
-    :param reward: expected reward of the step from each state, float64 [S]
+    :return: values, float64 [S]
     """
-
-    ptr: np.ndarray
-    head: np.ndarray
-    weight: np.ndarray
-    leak: np.ndarray
-    reward: np.ndarray
-
-
-@numba.njit(cache=True)
-def _block_edges(
-    c: int, nodes: np.ndarray, chain: Chain, component: np.ndarray, place: np.ndarray, value: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, bool, int]:
-    """What a component gets from outside: rewards plus values of its exits [n], what leaves it [n], closed?, bandwidth."""
-    n = nodes.shape[0]
-    gain, leave = np.empty(n), np.empty(n)
-    closed, band = True, 0
-    for i in range(n):
-        s = nodes[i]
-        gain[i], leave[i] = chain.reward[s], chain.leak[s]
-        for j in range(chain.ptr[s], chain.ptr[s + 1]):
-            t = chain.head[j]
-            if component[t] == c:
-                band = max(band, abs(i - place[t]))
-            else:
-                gain[i] += chain.weight[j] * value[t]
-                leave[i] += chain.weight[j]
-        if leave[i] > 0.0:
-            closed = False
-    return gain, leave, closed, band
+    n = chain.leak.shape[0]
+    w = np.zeros((n, n))
+    np.add.at(w, (np.repeat(np.arange(n), np.diff(chain.ptr)), chain.head), chain.weight)
+    reach = np.linalg.matrix_power((w > 0).astype(float) + np.eye(n), n) > 0  # who can get to whom
+    closed = ~(reach & (chain.leak > 1e-15)).any(axis=1) & (reach <= reach.T).all(axis=1)
+    v, finite = np.zeros(n), np.ones(n, np.bool_)
+    for s in np.flatnonzero(closed):
+        members = reach[s]  # its component: nothing leads out of it
+        balance = np.vstack([w[np.ix_(members, members)].T - np.eye(members.sum()), np.ones(members.sum())])
+        share = np.linalg.lstsq(balance, np.append(np.zeros(members.sum()), 1.0), rcond=None)[0]  # of time in each state
+        mean = share @ chain.reward[members]
+        if chain.reward[members].any():
+            v[s], finite[s] = np.nan if abs(mean) < 1e-12 else np.copysign(np.inf, mean), False
+    for s in np.flatnonzero(~closed):
+        endless = v[reach[s] & ~finite & closed]
+        if endless.size:
+            v[s], finite[s] = endless.sum(), False
+    inside = finite & ~closed
+    v[inside] = np.linalg.solve(np.eye(inside.sum()) - w[np.ix_(inside, inside)], chain.reward[inside])
+    return v
 
 
 @numba.njit(cache=True)
-def _eliminate(
-    c: int,
-    nodes: np.ndarray,
-    chain: Chain,
-    component: np.ndarray,
-    place: np.ndarray,
-    band: int,
-    gain: np.ndarray,
-    leave: np.ndarray,
-    value: np.ndarray,
-) -> float:
-    """State elimination inside a band; fills ``value`` unless the component is closed.
+def _policy_chain(
+    row_ptr: np.ndarray,
+    next_state: np.ndarray,
+    prob: np.ndarray,
+    reward: np.ndarray,
+    terminated: np.ndarray,
+    pi: np.ndarray,
+    gamma: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The chain that policy ``pi`` [S, A] makes of an MDP; a state with no action at all rests there at value 0."""
+    n_states, n_actions = pi.shape
+    ptr = np.zeros(n_states + 1, np.int64)
+    for s in range(n_states):
+        ptr[s + 1] = ptr[s]
+        for a in range(n_actions):
+            if pi[s, a] > 0.0:
+                ptr[s + 1] += row_ptr[s * n_actions + a + 1] - row_ptr[s * n_actions + a]
+    head, weight = np.empty(ptr[-1], np.int32), np.empty(ptr[-1])
+    leak, gain = np.full(n_states, 1.0 - gamma), np.zeros(n_states)
+    end = 0
+    for s in range(n_states):
+        start, size = end, 0.0
+        resting = True
+        for a in range(n_actions):
+            if not pi[s, a] > 0.0:
+                continue
+            resting = False
+            for j in range(row_ptr[s * n_actions + a], row_ptr[s * n_actions + a + 1]):
+                p = pi[s, a] * prob[j]
+                gain[s] += p * reward[j]
+                size += abs(p * reward[j])
+                if terminated[j]:
+                    leak[s] += gamma * p
+                elif gamma * p > 0.0:
+                    i = start if end - start <= FEW_ENTRIES else end  # several ways to one state become one entry
+                    while i < end and head[i] != next_state[j]:
+                        i += 1
+                    if i == end:
+                        head[end], weight[end] = next_state[j], 0.0
+                        end += 1
+                    weight[i] += gamma * p
+        if abs(gain[s]) <= EQUAL_REWARDS * size:  # what cancels is 0: it decides whether staying for ever has a value
+            gain[s] = 0.0
+        if resting:
+            leak[s] = 1.0
+        ptr[s] = start
+    ptr[n_states] = end
+    return ptr, head[:end].copy(), weight[:end].copy(), leak, gain
 
-    :return: for a closed component, the reward of one excursion from its first state, which has the sign of the mean
-        reward a step (0 if it is zero to rounding); else NaN
+
+def policy_chain(mdp: TabularMDP, pi: np.ndarray, gamma: float) -> Chain:
+    """The chain that a policy makes of an MDP; a state with no action at all rests there at value 0.
+
+    :param mdp: the world
+    :param pi: probabilities, float64 [S, A]
+    :param gamma: discount in [0, 1]
     """
-    n = nodes.shape[0]
-    w = np.zeros((n, 2 * band + 1))  # w[i, j - i + band]: weight from i to j
-    for i in range(n):
-        for j in range(chain.ptr[nodes[i]], chain.ptr[nodes[i] + 1]):
-            if component[chain.head[j]] == c:
-                w[i, place[chain.head[j]] - i + band] += chain.weight[j]
-    out = np.zeros(n)  # the pivots: all that leaves a state once the later ones are eliminated
-    size = np.abs(gain)
-    for p in range(n - 1, 0, -1):
-        low = max(0, p - band)
-        total = leave[p]
-        for j in range(low, p):
-            total += w[p, j - p + band]
-        out[p] = total
-        for i in range(low, p):
-            f = w[i, p - i + band] / total
-            if f > 0.0:
-                gain[i] += f * gain[p]
-                size[i] += f * size[p]
-                leave[i] += f * leave[p]
-                for j in range(low, p):
-                    w[i, j - i + band] += f * w[p, j - p + band]
-    if leave[0] == 0.0:
-        return gain[0] if abs(gain[0]) > 1e-12 * size[0] else 0.0
-    value[nodes[0]] = gain[0] / leave[0]
-    for p in range(1, n):
-        total = gain[p]
-        for j in range(max(0, p - band), p):
-            total += w[p, j - p + band] * value[nodes[j]]
-        value[nodes[p]] = total / out[p]
-    return np.nan
+    return Chain(*_policy_chain(mdp.row_ptr, mdp.next_state, mdp.prob, mdp.reward, mdp.terminated, pi, float(gamma)))
 
 
-@numba.njit(cache=True)
-def _sweep_conservative(
-    nodes: np.ndarray, chain: Chain, gain: np.ndarray, tol: float, max_sweeps: int, value: np.ndarray
-) -> float:
-    """Plain sweeps for a component without exits whose rows all sum to one γ < 1, moved to the middle of MacQueen's bounds.
+def one_hot(policy: np.ndarray, n_actions: int) -> np.ndarray:
+    """Probabilities [S, A] of a deterministic policy; negative actions (rest) become rows of zeros."""
+    pi = np.zeros((policy.shape[0], n_actions))
+    acting = np.flatnonzero(policy >= 0)
+    pi[acting, policy[acting]] = 1.0
+    return pi
 
-    The exact values lie between v' + γ/(1-γ) min d and v' + γ/(1-γ) max d, with d = r + W v - v and v' = v + d (Puterman
-    1994, eq. 6.6.11). Ends when that proves ``tol``, or when the chain mixes too slowly; returns the bound reached.
+
+def policy_probabilities(mdp: TabularMDP, policy: npt.ArrayLike) -> np.ndarray:
+    """A policy, actions int [S] or probabilities [S, A] → probabilities float64 [S, A] whose rows sum to 1.
+
+    :raises ValueError: naming the state, if it is malformed
     """
-    n = nodes.shape[0]
-    new = np.empty(n)
-    leak = chain.leak[nodes[0]]
-    last = np.inf
-    for sweep in range(max_sweeps):
-        low, high, largest = np.inf, -np.inf, 0.0
-        for i in range(n):
-            s = nodes[i]
-            total = gain[i]
-            for j in range(chain.ptr[s], chain.ptr[s + 1]):
-                total += chain.weight[j] * value[chain.head[j]]
-            low, high = min(low, total - value[s]), max(high, total - value[s])
-            new[i] = total
-        shift = 0.5 * (1.0 - leak) / leak * (low + high)
-        for i in range(n):
-            value[nodes[i]] = new[i] + shift
-            largest = max(largest, abs(value[nodes[i]]))
-        bound = 0.5 * (1.0 - leak) / leak * (high - low)
-        if bound <= tol or high - low <= 4e-16 * largest or (sweep > 4 and bound > 0.8 * last):
-            return bound
-        last = bound
-    return last
+    policy = np.asarray(policy)
+    if policy.shape == (mdp.n_states,) and np.issubdtype(policy.dtype, np.integer):
+        wrong = np.flatnonzero((policy < 0) | (policy >= mdp.n_actions))
+        if wrong.size:
+            s = wrong[0]
+            raise ValueError(f"policy[{s}] is {policy[s]}, actions are 0 to {mdp.n_actions - 1}")
+        return one_hot(policy, mdp.n_actions)
+    if policy.shape != (mdp.n_states, mdp.n_actions):
+        raise ValueError(
+            f"policy must be integers of shape ({mdp.n_states},) or probabilities of shape ({mdp.n_states}, {mdp.n_actions}), "
+            f"got {policy.dtype} of shape {policy.shape}"
+        )
+    pi = np.array(policy, dtype=np.float64, order="C")
+    total = pi.sum(axis=1)
+    wrong = np.flatnonzero(~((pi.min(axis=1) >= 0) & (np.abs(total - 1) <= SUM_TOLERANCE)))
+    if wrong.size:
+        s = wrong[0]
+        raise ValueError(f"policy[{s}] is {pi[s].tolist()} with sum {total[s]}; it must be at least 0 and sum to 1")
+    pi /= total[:, None]  # networks give float32 sums: take the rounding out
+    return pi
 
 
-@numba.njit(cache=True)
-def _sweep(  # noqa: C901  (one compiled loop)
-    c: int,
-    nodes: np.ndarray,
-    chain: Chain,
-    component: np.ndarray,
-    gain: np.ndarray,
-    leave: np.ndarray,
-    discounted: bool,
-    tol: float,
-    max_sweeps: int,
-    value: np.ndarray,
-) -> float:
-    """Gauss-Seidel forward and backward, then a look at the residual; returns the error bound reached."""
-    n = nodes.shape[0]
-    steps = np.zeros(value.shape[0] if not discounted else 0)  # w of the bound; grows towards the expected steps to leave
-    factor = np.inf
-    if discounted:
-        factor = 1.0 / leave.min()
-        if leave.max() - leave.min() <= 1e-15 and np.all(leave == chain.leak[nodes]):
-            reached = _sweep_conservative(nodes, chain, gain, tol, max_sweeps, value)
-            if reached <= tol:
-                return reached
-    bound = np.inf
-    for _ in range(max_sweeps):
-        for k in range(2 * n):
-            i = k if k < n else 2 * n - 1 - k
-            s = nodes[i]
-            v, w, out = gain[i], 1.0, leave[i]
-            for j in range(chain.ptr[s], chain.ptr[s + 1]):
-                t = chain.head[j]
-                if t != s and component[t] == c:
-                    v += chain.weight[j] * value[t]
-                    out += chain.weight[j]
-                    if not discounted:
-                        w += chain.weight[j] * steps[t]
-            value[s] = v / out
-            if not discounted:
-                steps[s] = w / out
-        low, high, slack, longest, largest = np.inf, -np.inf, np.inf, 0.0, 0.0
-        for i in range(n):
-            s = nodes[i]
-            out = leave[i]
-            v, w = gain[i], 0.0
-            for j in range(chain.ptr[s], chain.ptr[s + 1]):
-                t = chain.head[j]
-                if t != s and component[t] == c:
-                    out += chain.weight[j]
-                    v += chain.weight[j] * value[t]
-                    if not discounted:
-                        w += chain.weight[j] * steps[t]
-            residual = v - out * value[s]
-            low, high = min(low, residual), max(high, residual)
-            largest = max(largest, abs(value[s]))
-            if not discounted:
-                slack, longest = min(slack, out * steps[s] - w), max(longest, steps[s])
-        if not discounted:
-            factor = longest / slack if slack > 0.0 else np.inf
-        bound = factor * max(abs(low), abs(high))
-        if bound <= tol or max(abs(low), abs(high)) <= 4e-16 * largest:
-            break
-    return bound
+def policy_evaluation(mdp: TabularMDP, policy: npt.ArrayLike, gamma: float, tol: float = 1e-10) -> np.ndarray:
+    """v_π, the expected return of a policy from every state (Sutton & Barto, eq. 4.4), solved exactly.
+
+    With γ = 1 a state from which the episode need not end gets the sum of its rewards all the same: 0 if the never-ending
+    part gives none, -∞ or +∞ by the sign of its mean reward a step, NaN if that mean is zero (the sum only swings).
+
+    :param mdp: the world
+    :param policy: actions, int [S], or probabilities, float [S, A]
+    :param gamma: discount in [0, 1]
+    :param tol: error allowed for chains too large for elimination (default 1e-10)
+    :return: values, float64 [S]
+    :raises ValueError: if the policy or gamma is malformed
+    """
+    check_gamma(gamma)
+    return chain_value(policy_chain(mdp, policy_probabilities(mdp, policy), gamma), gamma < 1.0, tol)[0]
 
 
-@numba.njit(cache=True)
-def _mean_reward_sign(nodes: np.ndarray, chain: Chain, gain: np.ndarray, max_sweeps: int, value: np.ndarray) -> float:
-    """Sign of the mean reward of a large closed component: relative value sweeps with MacQueen's bounds (Puterman 8.5)."""
-    n = nodes.shape[0]
-    h, new = np.zeros(value.shape[0]), np.zeros(n)
-    for _ in range(max_sweeps):
-        low, high = np.inf, -np.inf
-        for i in range(n):
-            s = nodes[i]
-            total = gain[i]
-            for j in range(chain.ptr[s], chain.ptr[s + 1]):
-                total += chain.weight[j] * h[chain.head[j]]
-            low, high = min(low, total - h[s]), max(high, total - h[s])
-            new[i] = 0.5 * (h[s] + total)  # half a step: no period can keep it from converging
-        if low > 0.0 or high < 0.0:
-            return low + high
-        if high - low <= 1e-12 * np.abs(gain).max():
-            return 0.0
-        for i in range(n):
-            h[nodes[i]] = new[i] - new[0]
-    return 0.0
+def episode_lengths(mdp: TabularMDP, policy: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Expected steps until a policy has ended the episode, or has come to where it stays for ever.
 
-
-@numba.njit(cache=True)
-def _solve(
-    chain: Chain, discounted: bool, tol: float, work: float, memory: float, max_sweeps: int, value: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """All components, sinks first; ``value`` holds the sweeps' starting point. Returns values, endless states, bound."""
-    n = value.shape[0]
-    component, n_components = strong_components(chain.ptr, chain.head, np.ones(chain.head.shape[0], np.bool_))
-    nodes_of, first = group_by_component(component, n_components)
-    place = np.empty(n, np.int32)
-    for c in range(n_components):
-        for i in range(first[c], first[c + 1]):
-            place[nodes_of[i]] = i - first[c]
-    endless = np.zeros(n, np.bool_)
-    bound = 0.0
-    for c in range(n_components):
-        nodes = nodes_of[first[c] : first[c + 1]]
-        gain, leave, closed, band = _block_edges(c, nodes, chain, component, place, value)
-        size = nodes.shape[0]
-        small = size * (float(band) ** 2 + 1) <= work and size * (2.0 * band + 1) <= memory
-        if closed:
-            sign = 0.0
-            if gain.min() < 0.0 and gain.max() > 0.0:
-                if small:
-                    sign = _eliminate(c, nodes, chain, component, place, band, gain, leave, value)
-                else:
-                    sign = _mean_reward_sign(nodes, chain, gain, max_sweeps, value)
-            elif gain.min() < 0.0 or gain.max() > 0.0:
-                sign = gain.min() + gain.max()
-            rewarded = np.any(gain != 0.0)
-            for s in nodes:
-                endless[s] = rewarded
-                value[s] = 0.0 if not rewarded else np.nan if sign == 0.0 else np.inf if sign > 0.0 else -np.inf
-        elif not np.all(np.isfinite(gain)):
-            total = gain.sum()  # from every state here each exit is reached with a positive probability
-            for s in nodes:
-                value[s] = total
-        elif small:
-            _eliminate(c, nodes, chain, component, place, band, gain, leave, value)
-        else:
-            for s in nodes:
-                value[s] = value[s] if np.isfinite(value[s]) else 0.0
-            bound += _sweep(c, nodes, chain, component, gain, leave, discounted, tol, max_sweeps, value)
-    return value, endless, bound
+    :param mdp: the world
+    :param policy: actions, int [S], or probabilities, float [S, A]
+    :return: expected steps, float64 [S], finite everywhere; the states in which it stays for ever, bool [S]
+    """
+    chain = policy_chain(mdp, policy_probabilities(mdp, policy), 1.0)
+    _, closed, _ = chain_value(chain, False)
+    steps, _, _ = chain_value(chain._replace(reward=(~closed).astype(np.float64)), False)
+    return steps, closed
 
 
 def chain_value(
@@ -296,13 +204,13 @@ def chain_value(
     :param tol: error allowed where a component is too large to be eliminated
     :param start: values that the sweeps begin with, [S]; default zeros
     :return: values float64 [S] (-∞, +∞ or NaN where the sum has no finite value), the states of components that are never
-        left and whose rewards are not all 0, bool [S], and a proven bound of the sweeps' error, rounding apart
+        left, bool [S], and a proven bound of the sweeps' error, rounding apart
     :raises RuntimeError: if sweeps do not meet ``tol``
     """
     value = np.zeros(chain.leak.shape[0]) if start is None else np.array(start, dtype=np.float64)
     work = ELIMINATION_WORK[0 if discounted else 1]
-    value, endless, bound = _solve(chain, discounted, tol, work, ELIMINATION_MEMORY, MAX_SWEEPS, value)
+    value, closed, bound = solve_components(chain, discounted, tol, work, ELIMINATION_MEMORY, MAX_SWEEPS, value)
     scale = np.abs(value[np.isfinite(value)]).max(initial=1.0)
-    if bound > tol and not bound <= 1e-6 * scale:
+    if bound > tol and not bound <= ACCEPTED_SHARE * scale:
         raise RuntimeError(f"Policy evaluation stopped after {MAX_SWEEPS} sweeps with an error bound of {bound:.3g}")
-    return value, endless, float(bound)
+    return value, closed, float(bound)

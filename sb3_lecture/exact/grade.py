@@ -3,9 +3,14 @@
 The observations of all states go through the model at once, which gives π(a | s) for every s; then
 v_π = r_π + γ P_π v_π (Sutton & Barto 2018, eq. 4.4) is solved, and v_π from the start distribution is held against v*. No
 episode is played: the figure has no sampling error, and time limits do not enter.
+
+A prediction method follows a given policy, so its policy says nothing about it: its *values* are held against v_π instead.
+It is a model whose class says ``predicts_values = True`` and that has two methods: ``state_values(observations [n, …])`` →
+[n], what it holds states to be worth, and ``action_probabilities(observations [n, …])`` → [n, A], whose values these are.
 """
 
 import inspect
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -29,14 +34,9 @@ from stable_baselines3.common.vec_env import (
     VecVideoRecorder,
 )
 
+from sb3_lecture.exact.chain import policy_evaluation
 from sb3_lecture.exact.law import law_of
-from sb3_lecture.exact.solver import (
-    modified_policy_iteration,
-    optimal_actions,
-    policy_evaluation,
-    q_from_v,
-    start_value,
-)
+from sb3_lecture.exact.solver import Solution, exact_optimum, optimal_actions, start_value
 
 #: states that go through the network at once
 BATCH = 4096
@@ -61,6 +61,8 @@ class ExactResult(NamedTuple):
     :param regret: ``optimal_value - value``, 0 for an optimal policy
     :param optimal_action_share: share of the states that can be met in which the greedy action is optimal
     :param values: value of each state under the policy, float64 [S]
+    :param actions: greedy action of each state, int64 [S]
+    :param is_optimal: whether that action is an optimal one, within ``OPTIMAL_TOLERANCE``, bool [S]
     """
 
     value: float
@@ -68,14 +70,32 @@ class ExactResult(NamedTuple):
     regret: float
     optimal_action_share: float
     values: np.ndarray
+    actions: np.ndarray
+    is_optimal: np.ndarray
+
+
+class ExactPrediction(NamedTuple):
+    """The exact grade of predicted values.
+
+    :param rms_error: root of the mean squared error over the states that can be met, each counted once
+    :param largest_error: largest absolute error among them
+    :param values: v_π of the policy that is predicted, float64 [S]
+    :param estimates: the model's values, float64 [S]
+    """
+
+    rms_error: float
+    largest_error: float
+    values: np.ndarray
+    estimates: np.ndarray
 
 
 class ExactGrader:
-    """Grades models on one env: reads its law and the observations of all states once, solves its optimum once.
+    """Grades models on one env: reads its law and the observations of all states once, solves its optimum at most once.
 
     :param env: the env as the model sees it: a VecEnv with its wrappers, or a Gymnasium env
     :param gamma: discount of the grade, in [0, 1]
-    :raises ValueError: if the env states no law, or a wrapper makes an observation more than a state, or hides it
+    :raises ValueError: if the env states no law or does not keep to it, a wrapper makes an observation more than a state, or
+        hides it, or an observation is not finite
     """
 
     def __init__(self, env: VecEnv | gym.Env, gamma: float) -> None:
@@ -100,9 +120,12 @@ class ExactGrader:
                     "observations of single states (no frame stacks)"
                 )
         self._observations = _wrapped(chain, observe(np.arange(self.mdp.n_states)))
-        best = modified_policy_iteration(self.mdp, gamma, tol=1e-9)
-        self.optimal_values = policy_evaluation(self.mdp, best.policy, gamma)  # [S], exact: regret 0 is 0
-        self.optimal_q = q_from_v(self.mdp, self.optimal_values, gamma)  # [S, A]
+        _refuse_infinite(self._observations)
+
+    @cached_property
+    def optimum(self) -> Solution:
+        """The optimum, with the values of its own policy: regret 0 is 0."""
+        return exact_optimum(self.mdp, self.gamma)
 
     def observations(self) -> Any:
         """Observations of all states as the model sees them now (VecNormalize's statistics move), [S, …]."""
@@ -140,11 +163,49 @@ class ExactGrader:
             greedy[part] = np.asarray(actions).reshape(-1)
         policy = greedy if deterministic else _probabilities(model, observations, greedy, masks, mdp.n_actions)
         values = policy_evaluation(mdp, policy, self.gamma)
-        value, optimal_value = start_value(mdp, values), start_value(mdp, self.optimal_values)
-        finite = self.optimal_q[np.isfinite(self.optimal_q)]
+        value, optimal_value = start_value(mdp, values), start_value(mdp, self.optimum.v)
+        finite = self.optimum.q[np.isfinite(self.optimum.q)]
         tolerance = OPTIMAL_TOLERANCE * max(1.0, float(np.abs(finite).max(initial=0.0)))
-        good = optimal_actions(self.optimal_q, masks, tol=tolerance)[np.arange(mdp.n_states), greedy]  # [S]
-        return ExactResult(value, optimal_value, optimal_value - value, float(good[mdp.reachable].mean()), values)
+        good = optimal_actions(self.optimum.q, masks, tol=tolerance)[np.arange(mdp.n_states), greedy]  # [S]
+        share = float(good[mdp.reachable].mean())
+        return ExactResult(value, optimal_value, optimal_value - value, share, values, greedy, good)
+
+    def grade_prediction(self, model: Any) -> ExactPrediction:
+        """Grade the values of a prediction method.
+
+        :param model: a model that predicts values, see this file's head
+        :raises ValueError: if one of its values, or a value of its policy, is not finite
+        """
+        observations, n = self.observations(), self.mdp.n_states
+        estimates = np.concatenate(
+            [np.asarray(model.state_values(_rows(observations, part)), np.float64).reshape(-1) for part in _batches(n)]
+        )
+        values = policy_evaluation(self.mdp, _probabilities(model, observations, None, None, self.mdp.n_actions), self.gamma)
+        met = self.mdp.reachable
+        for name, figures in (("The model's value", estimates), ("The exact value", values)):
+            wrong = np.flatnonzero(met & ~np.isfinite(figures))
+            if wrong.size:
+                raise ValueError(f"{name} of state {wrong[0]} is {figures[wrong[0]]}: there is no error to measure")
+        errors = (estimates - values)[met]
+        return ExactPrediction(float(np.sqrt(np.mean(errors**2))), float(np.abs(errors).max()), values, estimates)
+
+
+def predicts_values(model: Any) -> bool:
+    """Whether a model predicts the values of a given policy, so that its values are graded, not its policy."""
+    return bool(getattr(model, "predicts_values", False))
+
+
+def exact_prediction(model: Any, env: VecEnv | gym.Env | None = None, gamma: float | None = None) -> ExactPrediction:
+    """Hold a prediction method's values against the exact ones.
+
+    :param model: a model that predicts values
+    :param env: an env that states its law; None: the model's
+    :param gamma: discount; None: the model's
+    :raises ValueError: see ``ExactGrader``, or if the model predicts no values
+    """
+    if not predicts_values(model):
+        raise ValueError(f"{type(model).__name__} predicts no values; exact_evaluation grades its policy")
+    return ExactGrader(_env_of(model, env), gamma_of(model, gamma)).grade_prediction(model)
 
 
 def exact_evaluation(
@@ -158,10 +219,14 @@ def exact_evaluation(
     :param deterministic: whether the greedy policy is graded (default), or the distribution the model acts by
     :raises ValueError: see ``ExactGrader``
     """
+    return ExactGrader(_env_of(model, env), gamma_of(model, gamma)).grade(model, deterministic)
+
+
+def _env_of(model: BaseAlgorithm, env: VecEnv | gym.Env | None) -> VecEnv | gym.Env:
     env = model.get_env() if env is None else env
     if env is None:
         raise ValueError("The model has no env; pass env= to grade it on")
-    return ExactGrader(env, gamma_of(model, gamma)).grade(model, deterministic)
+    return env
 
 
 def gamma_of(model: BaseAlgorithm, gamma: float | None) -> float:
@@ -223,6 +288,13 @@ def _wrapped(chain: list[gym.Wrapper], observations: np.ndarray) -> Any:
     return np.stack(rows)
 
 
+def _refuse_infinite(observations: Any) -> None:
+    for batch in observations.values() if isinstance(observations, dict) else (observations,):
+        if np.issubdtype(batch.dtype, np.floating) and not np.isfinite(batch).all():
+            state = int(np.argwhere(~np.isfinite(batch))[0][0])
+            raise ValueError(f"The observation of state {state} is not finite: {batch[state]}")
+
+
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return all(np.array_equal(a[key], b[key]) for key in a)
@@ -239,11 +311,13 @@ def _rows(observations: Any, part: slice) -> Any:
     return observations[part]
 
 
-def _probabilities(model: Any, observations: Any, greedy: np.ndarray, masks: np.ndarray | None, n_actions: int) -> np.ndarray:
-    """π(a | s) of the distribution a model acts by, float64 [S, A]."""
-    n = greedy.shape[0]
+def _probabilities(
+    model: Any, observations: Any, greedy: np.ndarray | None, masks: np.ndarray | None, n_actions: int
+) -> np.ndarray:
+    """π(a | s) of the distribution a model acts by, float64 [S, A]; ``greedy`` [S] for models that flip a coin."""
+    n = len(next(iter(observations.values()))) if isinstance(observations, dict) else len(observations)
     if hasattr(model, "action_probabilities"):
-        parts = [model.action_probabilities(_rows(observations, part)) for part in _batches(n)]
+        parts = [np.asarray(model.action_probabilities(_rows(observations, part))) for part in _batches(n)]
         return np.concatenate(parts).astype(np.float64)
     if hasattr(model.policy, "get_distribution"):
         parts = []
@@ -254,7 +328,7 @@ def _probabilities(model: Any, observations: Any, greedy: np.ndarray, masks: np.
                 parts.append(model.policy.get_distribution(batch, *extra).distribution.probs.cpu().numpy())  # [batch, A]
         probabilities = np.concatenate(parts).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)  # float32 rounding
-    if hasattr(model, "exploration_rate"):  # DQN and its kin: a coin, then any action
+    if greedy is not None and hasattr(model, "exploration_rate"):  # DQN and its kin: a coin, then any action
         probabilities = np.full((n, n_actions), model.exploration_rate / n_actions)
         probabilities[np.arange(n), greedy] += 1.0 - model.exploration_rate
         return probabilities

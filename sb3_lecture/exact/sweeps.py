@@ -1,4 +1,4 @@
-"""Modified policy iteration for γ < 1: the compiled sweeps and the loop that drives them.
+"""Modified policy iteration for γ < 1: the loop that drives the compiled sweeps of ``sweep_kernels.py``.
 
 The method is Puterman & Shin's (1978; Puterman 1994, section 6.5): a greedy sweep, then some sweeps of policy evaluation,
 stopped by MacQueen's bounds (Puterman 1994, eq. 6.6.11): with d = Tv - v, v* lies between Tv + γ/(1-γ) min d and
@@ -11,173 +11,56 @@ Tv + γ/(1-γ) max d; if episodes can end, 0 counts among the d (the end's own).
   from the nearest states to the farthest, so that the end's value crosses the world in one sweep;
 - greedy sweeps go from the ends outwards in place too, from a lower bound up, until only the proof is left to be done;
 - the number of evaluation sweeps follows what earlier ones were worth.
+
+``plain_policy_iteration`` says the same in twenty lines.
 """
 
-import numba
 import numpy as np
 
+from sb3_lecture.exact.bellman import q_from_v
 from sb3_lecture.exact.graph import reverse_rows, search_backward
+from sb3_lecture.exact.sweep_kernels import greedy_sweep, in_place_sweep, plain_sweep, span
 from sb3_lecture_envs.mdp import TabularMDP
 
-#: relaxations that keep infinities and NaN what they are
-_FASTMATH = {"reassoc", "contract", "nsz"}
-
 #: plain sweeps that shrink the span by less than this factor a sweep, on average over a few, give way to Gauss-Seidel
-_SLOW_MIXING, _FEW_SWEEPS = 0.8, 4
+SLOW_MIXING, FEW_SWEEPS = 0.8, 4
+#: rows up to so many outcomes, and worlds up to so many actions, get loops of their own from the compiler
+UNROLLED = 8
+#: evaluation goes on until it changes this share of what the greedy sweep changed …
+SHALLOW, DEEPER, DEEPEST = 0.3, 0.1, 1e-4
+#: … but not below this share of the change that proves the tolerance, in place and plain
+IN_PLACE_AIM, PLAIN_AIM = 0.3, 0.6
+#: greedy sweeps in place before the proof is tried, while they change more than so many times what proves it
+FIRST_SWEEPS, FAR_FROM_AIM = 1000, 30.0
+#: greedy sweeps before the first evaluation
+GREEDY_START = 3
+#: sums of many rounded terms cannot be told apart below this share
+ROUNDING = 4e-15
 
 
-@numba.njit(cache=True, fastmath=_FASTMATH)
-def _greedy_sweep(
-    fan: tuple[int, ...],
-    actions: tuple[int, ...],
-    row_ptr: np.ndarray,
-    next_state: np.ndarray,
-    prob: np.ndarray,
-    terminated: np.ndarray,
-    ends: bool,
-    reward: np.ndarray,
-    gamma: float,
-    order: np.ndarray,
-    v: np.ndarray,
-    zero: bool,
-    moved: float,
-    new_v: np.ndarray,
-    policy: np.ndarray,
-    lead: np.ndarray,
-    ptr: np.ndarray,
-    head: np.ndarray,
-    weight: np.ndarray,
-    gain: np.ndarray,
-) -> tuple[float, float]:
-    """``new_v`` = T v with its greedy policy, copied to the chain; row i of the chain is that of state ``order[i]``.
+def plain_policy_iteration(mdp: TabularMDP, gamma: float, tol: float, max_sweeps: int) -> tuple[np.ndarray, np.ndarray]:
+    """What ``solve_discounted`` computes, plainly: modified policy iteration with MacQueen's bounds. The tests' slow twin.
 
-    :param fan: a tuple as long as every row of the MDP, or () if rows differ: lengths of tuples are constants to the compiler
-    :param actions: a tuple of A numbers, or () if there are many
-    :param ends: whether some outcome ends the episode
-    :param new_v: T v; ``v`` itself to sweep in place
-    :param zero: whether v is constantly 0, so that q = r
-    :param moved: γ span(v - the v of the last greedy sweep)
-    :param lead: lead of the best action over the next one, [S]
-    :return: min and max of the change
+    :return: values within ``tol`` of the optimum, float64 [S]; a greedy policy, [S]
     """
-    k = len(fan)
-    n_actions = len(actions) if len(actions) else reward.shape[1]
-    low, high = np.inf, -np.inf
-    for i in range(order.shape[0]):
-        s = order[i]
-        o = i * k if k else ptr[i]
-        if lead[s] > moved:
-            lead[s] -= moved
-            best = gain[i]
-            for j in range(k if k else ptr[i + 1] - o):
-                best += weight[o + j] * v[np.uint32(head[o + j])]
-        else:
-            best, second, chosen = -np.inf, -np.inf, 0
-            for a in range(n_actions):
-                q = 0.0
-                if not zero:
-                    row = s * n_actions + a
-                    e = row * k if k else row_ptr[row]
-                    for j in range(k if k else row_ptr[row + 1] - e):
-                        x = prob[e + j] * v[np.uint32(next_state[e + j])]
-                        q += 0.0 if ends and terminated[e + j] else x
-                q = reward[s, a] + gamma * q
-                if q > best:
-                    best, second, chosen = q, best, a
-                elif q > second:
-                    second = q
-            row = s * n_actions + chosen
-            e = row * k if k else row_ptr[row]
-            n = k if k else row_ptr[row + 1] - e
-            for j in range(n):
-                head[o + j] = next_state[e + j]
-                weight[o + j] = 0.0 if ends and terminated[e + j] else gamma * prob[e + j]
-            if not k:
-                for j in range(o + n, ptr[i + 1]):
-                    head[j], weight[j] = s, 0.0
-            gain[i] = reward[s, chosen]
-            policy[s], lead[s] = chosen, best - second
-        d = best - v[s]
-        if d < low:
-            low = d
-        if d > high:
-            high = d
-        new_v[s] = best
-    return low, high
-
-
-@numba.njit(cache=True, fastmath=_FASTMATH)
-def _plain_sweep(
-    fan: tuple[int, ...],
-    order: np.ndarray,
-    ptr: np.ndarray,
-    head: np.ndarray,
-    weight: np.ndarray,
-    gain: np.ndarray,
-    v: np.ndarray,
-    new_v: np.ndarray,
-) -> tuple[float, float]:
-    """``new_v`` = r_π + γ P_π v; returns min and max of the change."""
-    k = len(fan)
-    low, high = np.inf, -np.inf
-    for i in range(order.shape[0]):
-        s = order[i]
-        o = i * k if k else ptr[i]
-        x = gain[i]
-        for j in range(k if k else ptr[i + 1] - o):
-            x += weight[o + j] * v[np.uint32(head[o + j])]
-        d = x - v[s]
-        if d < low:
-            low = d
-        if d > high:
-            high = d
-        new_v[s] = x
-    return low, high
-
-
-@numba.njit(cache=True, fastmath=_FASTMATH)
-def _in_place_sweep(
-    fan: tuple[int, ...],
-    order: np.ndarray,
-    ptr: np.ndarray,
-    head: np.ndarray,
-    weight: np.ndarray,
-    gain: np.ndarray,
-    v: np.ndarray,
-    backward: bool,
-) -> float:
-    """One Gauss-Seidel sweep of policy evaluation; returns the largest change."""
-    k, n = len(fan), order.shape[0]
-    largest = 0.0
-    for step in range(n):
-        i = n - 1 - step if backward else step
-        s = order[i]
-        o = i * k if k else ptr[i]
-        x = gain[i]
-        for j in range(k if k else ptr[i + 1] - o):
-            x += weight[o + j] * v[np.uint32(head[o + j])]
-        d = abs(x - v[s])
-        if d > largest:
-            largest = d
-        v[s] = x
-    return largest
-
-
-@numba.njit(cache=True)
-def _span(new: np.ndarray, old: np.ndarray, low: float, high: float) -> float:
-    for i in range(new.shape[0]):
-        d = new[i] - old[i]
-        if d < low:
-            low = d
-        if d > high:
-            high = d
-    return high - low
+    v, states = np.zeros(mdp.n_states), np.arange(mdp.n_states)
+    while True:
+        q = q_from_v(mdp, v, gamma)
+        policy, d = q.argmax(axis=1), q.max(axis=1) - v
+        low, high = d.min(), d.max()
+        if mdp.terminated.any():  # the end's own value does not change
+            low, high = min(low, 0.0), max(high, 0.0)
+        v = q.max(axis=1)
+        if 0.5 * gamma / (1.0 - gamma) * (high - low) <= tol:
+            return v + 0.5 * gamma / (1.0 - gamma) * (high + low), policy
+        for _ in range(max_sweeps):
+            v = q_from_v(mdp, v, gamma)[states, policy]
 
 
 def _uniform_fan(row_ptr: np.ndarray, n_rows: int) -> tuple[int, ...]:
-    """A tuple as long as every row if they are all of one length up to 8, else ()."""
+    """A tuple as long as every row if they are all of one length, and short, else ()."""
     k = int(row_ptr[1])
-    uniform = k <= 8 and row_ptr[-1] == k * n_rows and bool(np.all(row_ptr[1:] - row_ptr[:-1] == k))
+    uniform = k <= UNROLLED and row_ptr[-1] == k * n_rows and bool(np.all(row_ptr[1:] - row_ptr[:-1] == k))
     return (0,) * k if uniform else ()
 
 
@@ -195,7 +78,7 @@ class Sweeper:
         self.gamma, self.horizon = gamma, gamma / (1.0 - gamma)
         self.ends = bool(mdp.terminated.any())
         self.fan = _uniform_fan(mdp.row_ptr, n * n_actions)
-        self.actions = (0,) * n_actions if n_actions <= 8 else ()
+        self.actions = (0,) * n_actions if n_actions <= UNROLLED else ()
         self.policy, self.lead = np.zeros(n, np.int32), np.zeros(n)
         self.zero, self.lead_holds = not self.ends, False
         if self.ends:  # sweep from the ends outwards, upwards from the lowest return there could be
@@ -221,10 +104,10 @@ class Sweeper:
     def greedy(self) -> tuple[float, float]:
         """``v`` becomes T v; returns the least and largest d = T v - v, with 0 counted if episodes can end."""
         low, high = (0.0, 0.0) if self.ends else (np.inf, -np.inf)
-        moved = self.gamma * _span(self.v, self.v_then, low, high) if self.lead_holds else np.inf
+        moved = self.gamma * span(self.v, self.v_then, low, high) if self.lead_holds else np.inf
         self.v_then[:] = self.v
         state = (self.order, self.v, self.zero, moved, self.new_v, self.policy, self.lead)
-        low, high = _greedy_sweep(self.fan, self.actions, *self.law, *state, *self.chain)
+        low, high = greedy_sweep(self.fan, self.actions, *self.law, *state, *self.chain)
         self.zero, self.lead_holds = False, True
         self.v, self.new_v = self.new_v, self.v
         return (min(low, 0.0), max(high, 0.0)) if self.ends else (low, high)
@@ -232,7 +115,7 @@ class Sweeper:
     def greedy_in_place(self) -> float:
         """A greedy Gauss-Seidel sweep in ``order``; returns the largest change."""
         state = (self.order, self.v, False, np.inf, self.v, self.policy, self.lead)
-        low, high = _greedy_sweep(self.fan, self.actions, *self.law, *state, *self.chain)
+        low, high = greedy_sweep(self.fan, self.actions, *self.law, *state, *self.chain)
         self.lead_holds = False
         return max(-low, high)
 
@@ -252,18 +135,18 @@ class Sweeper:
         spans: list[float] = []
         rate = 0.0  # one sweep alone says little: the extremes of a random world jump
         for _ in range(max_sweeps):
-            low, high = _plain_sweep(self.fan, self.order, *self.chain, self.v, self.new_v)
+            low, high = plain_sweep(self.fan, self.order, *self.chain, self.v, self.new_v)
             self.v, self.new_v = self.new_v, self.v
             spans.append(high - low)
-            if len(spans) > _FEW_SWEEPS and spans[-1 - _FEW_SWEEPS] > 0.0:
-                rate = (spans[-1] / spans[-1 - _FEW_SWEEPS]) ** (1 / _FEW_SWEEPS)
-            if spans[-1] <= target or rate > _SLOW_MIXING:
+            if len(spans) > FEW_SWEEPS and spans[-1 - FEW_SWEEPS] > 0.0:
+                rate = (spans[-1] / spans[-1 - FEW_SWEEPS]) ** (1 / FEW_SWEEPS)
+            if spans[-1] <= target or rate > SLOW_MIXING:
                 break
         return spans[-1], rate
 
     def sweep_in_place(self, backward: bool) -> float:
         """One Gauss-Seidel sweep of policy evaluation, in ``order`` or against it; returns the largest change."""
-        return _in_place_sweep(self.fan, self.order, *self.chain, self.v, backward)
+        return in_place_sweep(self.fan, self.order, *self.chain, self.v, backward)
 
     def evaluate_in_place(self, target: float, max_sweeps: int) -> float:
         """Gauss-Seidel sweeps there and back until no value changes by more than ``target``; returns the last change."""
@@ -286,17 +169,16 @@ def solve_discounted(mdp: TabularMDP, gamma: float, tol: float, max_sweeps: int)
     """
     sweeper = Sweeper(mdp, gamma)
     horizon = sweeper.horizon
-    # sums of many rounded terms cannot be told apart below this
-    tol = max(tol, 4e-15 * horizon * max(1.0, horizon) * float(np.abs(mdp.expected_reward).max()))
+    tol = max(tol, ROUNDING * horizon * max(1.0, horizon) * float(np.abs(mdp.expected_reward).max()))
     aim = tol / horizon if horizon else np.inf  # the largest change that proves the tolerance
     iterations = 0
     change = np.inf if sweeper.ends and max_sweeps else 0.0
-    while change > 30.0 * aim and iterations < 1000:
+    while change > FAR_FROM_AIM * aim and iterations < FIRST_SWEEPS:
         change = sweeper.greedy_in_place()
         iterations += 1
-        if iterations > 3:
-            sweeper.evaluate_in_place(max(0.1 * change, 0.3 * aim), max_sweeps)
-    in_place, depth, reached = sweeper.ends, 0.3, 0.0
+        if iterations > GREEDY_START:
+            sweeper.evaluate_in_place(max(DEEPER * change, IN_PLACE_AIM * aim), max_sweeps)
+    in_place, depth, reached = sweeper.ends, SHALLOW, 0.0
     while True:
         low, high = sweeper.greedy()
         iterations += 1
@@ -311,9 +193,9 @@ def solve_discounted(mdp: TabularMDP, gamma: float, tol: float, max_sweeps: int)
             sweeper.shift(low)
         size = max(-low, high) if in_place else high - low
         # evaluate more deeply once the greedy sweep finds no more than evaluation had left
-        depth = max(0.1 * depth, 1e-4) if size <= 2.0 * reached else 0.3
+        depth = max(DEEPER * depth, DEEPEST) if size <= 2.0 * reached else SHALLOW
         if in_place:
-            reached = sweeper.evaluate_in_place(max(depth * size, 0.3 * aim), max_sweeps)
+            reached = sweeper.evaluate_in_place(max(depth * size, IN_PLACE_AIM * aim), max_sweeps)
         else:
-            reached, rate = sweeper.evaluate(max(depth * size, 0.6 * aim), max_sweeps)
-            in_place = rate > _SLOW_MIXING
+            reached, rate = sweeper.evaluate(max(depth * size, PLAIN_AIM * aim), max_sweeps)
+            in_place = rate > SLOW_MIXING

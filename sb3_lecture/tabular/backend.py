@@ -47,7 +47,7 @@ def find_world(env: VecEnv, read_p: bool = False) -> CompiledWorld:
     if first.mdp is None:
         return first
     for other in worlds[1:]:
-        if other.mdp is None or other.max_steps != first.max_steps or not same_law(first.mdp, other.mdp):
+        if other.mdp is None or other.max_steps != first.max_steps or not first.mdp.same_as(other.mdp):
             return CompiledWorld(None, None, "the envs are not all the same")
     return _checked(first.mdp, first.max_steps, env)
 
@@ -67,17 +67,6 @@ def _inside(env: gym.Env, read_p: bool) -> CompiledWorld:
         mdp = TabularMDP.from_gymnasium(env)
     reason = "the env carries no TabularMDP" + (" (backend='compiled' would take its P for it)" if hasattr(env, "P") else "")
     return CompiledWorld(mdp, max_steps, "" if mdp is not None else reason)
-
-
-def same_law(a: TabularMDP, b: TabularMDP) -> bool:
-    """Whether two laws are equal, entry by entry."""
-    if a is b:
-        return True
-    mine, other = a._arrays(), b._arrays()
-    return all(
-        (x is None and y is None) or (x is not None and y is not None and x.shape == y.shape and bool((x == y).all()))
-        for x, y in zip(mine.values(), other.values(), strict=True)
-    )
 
 
 def _checked(mdp: Any, max_steps: int | None, env: VecEnv) -> CompiledWorld:

@@ -13,8 +13,10 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture.exact.bellman import backup, q_from_v
+from sb3_lecture.exact.chain import episode_lengths, policy_evaluation
 from sb3_lecture.exact.law import law_of
-from sb3_lecture.exact.solver import q_from_v
+from sb3_lecture.exact.solver import ending_policy, modified_policy_iteration
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import Nothing
 from sb3_lecture.tabular.policy import TabularPolicy
@@ -54,31 +56,28 @@ def stated_law(env: VecEnv) -> TabularMDP:
 
 
 @numba.njit(cache=True)
-def backup(
-    next_state: np.ndarray, prob: np.ndarray, reward: np.ndarray, terminated: np.ndarray, first: int, last: int,
-    gamma: float, v: np.ndarray
-) -> float:  # fmt: skip
-    """Σ p(s', r | s, a) [r + γ v(s')] over the outcomes first … last-1 of one pair."""
-    q = 0.0
-    for j in range(first, last):
-        q += prob[j] * (reward[j] + (0.0 if terminated[j] else gamma * v[next_state[j]]))
-    return q
-
-
-@numba.njit(cache=True)
 def optimality_sweep(
-    row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, reward: np.ndarray, terminated: np.ndarray,
-    gamma: float, v: np.ndarray, actions: np.ndarray
+    row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, terminated: np.ndarray, reward: np.ndarray,
+    gamma: float, v: np.ndarray, actions: np.ndarray, slack: float
 ) -> float:  # fmt: skip
-    """v(s) ← max_a Σ p [r + γ v(s')] for every state in turn, in place (eq. 4.10); returns the largest change."""
-    n_states, n_actions, change = v.shape[0], (row_ptr.shape[0] - 1) // v.shape[0], 0.0
+    """v(s) ← max_a Σ p [r + γ v(s')] for every state in turn, in place (eq. 4.10); returns the largest change.
+
+    ``actions[s]`` gives way to the first best action where that is better by more than ``slack``: ties, on which a policy
+    might go in circles, change nothing.
+    """
+    n_states, n_actions, change = v.shape[0], reward.shape[1], 0.0
     for s in range(n_states):
-        best = -np.inf
+        best, chosen, present = -np.inf, actions[s], -np.inf
         for a in range(n_actions):
-            row = s * n_actions + a
-            q = backup(next_state, prob, reward, terminated, row_ptr[row], row_ptr[row + 1], gamma, v)
+            e = row_ptr[s * n_actions + a]
+            n = row_ptr[s * n_actions + a + 1] - e
+            q = backup(reward[s, a], gamma, e, n, next_state, prob, terminated, False, v)
+            if a == actions[s]:
+                present = q
             if q > best:
-                best, actions[s] = q, a
+                best, chosen = q, a
+        if best > present + slack:
+            actions[s] = chosen
         change = max(change, abs(best - v[s]))
         v[s] = best
     return change
@@ -86,7 +85,7 @@ def optimality_sweep(
 
 @numba.njit(cache=True)
 def evaluation_sweep(
-    row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, reward: np.ndarray, terminated: np.ndarray,
+    row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, terminated: np.ndarray, reward: np.ndarray,
     gamma: float, v: np.ndarray, pi: np.ndarray
 ) -> float:  # fmt: skip
     """v(s) ← Σ_a π(a | s) Σ p [r + γ v(s')] for every state in turn, in place (eq. 4.5); returns the largest change."""
@@ -95,12 +94,44 @@ def evaluation_sweep(
         value = 0.0
         for a in range(n_actions):
             if pi[s, a] > 0.0:
-                row = s * n_actions + a
-                q = backup(next_state, prob, reward, terminated, row_ptr[row], row_ptr[row + 1], gamma, v)
-                value += pi[s, a] * q
+                e = row_ptr[s * n_actions + a]
+                n = row_ptr[s * n_actions + a + 1] - e
+                value += pi[s, a] * backup(reward[s, a], gamma, e, n, next_state, prob, terminated, False, v)
         change = max(change, abs(value - v[s]))
         v[s] = value
     return change
+
+
+def rounding(v: np.ndarray) -> float:
+    """What 64-bit sums of such values cannot tell from 0."""
+    return 16.0 * float(np.finfo(np.float64).eps) * float(np.abs(v).max(initial=1.0))
+
+
+class EndingStart(NamedTuple):
+    """Where planning with γ = 1 may start: a policy that surely ends (or stays where there is nothing), and its value.
+
+    :param actions: int32 [S]
+    :param v: its exact value, a lower bound of the optimum, float64 [S]
+    """
+
+    actions: np.ndarray
+    v: np.ndarray
+
+
+def ending_start(mdp: TabularMDP) -> EndingStart:
+    """A policy that surely ends, and its value.
+
+    :raises ValueError: naming a state from which there is none, or the reason why the optimum is not finite
+    """
+    endless = ~np.isfinite(modified_policy_iteration(mdp, 1.0).v)
+    if endless.any():
+        raise ValueError(
+            f"gamma=1, but from state {int(np.argmax(endless))} no policy surely ends the episode, and the rewards until then "
+            "have no finite sum; use gamma < 1"
+        )
+    first = ending_policy(mdp)
+    actions = first.with_rest(first.actions)
+    return EndingStart(actions, policy_evaluation(mdp, actions, 1.0))
 
 
 class PlanningAlgorithm(TabularAlgorithm):
@@ -109,7 +140,8 @@ class PlanningAlgorithm(TabularAlgorithm):
     :param policy: "TabularPolicy" ("MlpPolicy" is another name of it)
     :param env: an env that carries its law, its id, or a VecEnv
     :param gamma: discount γ in [0, 1]; 1 where episodes end surely (default 0.99)
-    :param tol: error allowed in any state's value; with γ = 1, largest change in the last sweep (default 1e-8)
+    :param tol: error allowed in any state's value (default 1e-8). With γ = 1 it is proven for the policy at hand: a sweep's
+        largest change times the longest episode that policy is expected to take
     :param kwargs: SB3's other arguments (verbose, seed, tensorboard_log, …)
     :raises ValueError: if an argument is out of its range, or (while learning) γ = 1 and episodes may go on for ever
     """
@@ -125,8 +157,10 @@ class PlanningAlgorithm(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if not self.tol > 0.0:
-            raise ValueError(f"tol={self.tol}; it must be above 0")
+        if not 0.0 < self.tol < np.inf:
+            raise ValueError(f"tol={self.tol}; it must be above 0 and finite")
+        if not np.isfinite(self.initial_value):
+            raise ValueError(f"initial_value={self.initial_value}; sweeps start from a finite number")
 
     def _rules(self) -> Rules:
         raise NotImplementedError("planning takes no steps in an env")
@@ -151,9 +185,18 @@ class PlanningAlgorithm(TabularAlgorithm):
         """Always "compiled": sweeps need no env."""
         return "compiled"
 
-    def _largest_change(self) -> float:
-        """A sweep that changes no value by more proves the tolerance: |v - v*| ≤ γ / (1 - γ) · change."""
-        return self.tol if self.gamma in (0.0, 1.0) else self.tol * (1.0 - self.gamma) / self.gamma
+    def _largest_change(self, steps: float | None = None) -> float:
+        """A sweep that changes no value by more proves the tolerance: |v - v*| ≤ change · steps.
+
+        :param steps: expected steps until the end, γ = 1; None: those that a discount amounts to, γ / (1 - γ)
+        """
+        if steps is None:
+            steps = self.gamma / (1.0 - self.gamma) if self.gamma < 1.0 else 1.0
+        return max(self.tol / max(steps, 1.0), rounding(self.v_table))
+
+    def _longest_episode(self, mdp: TabularMDP, policy: np.ndarray) -> float:
+        """Steps that a policy is expected to take until it ends or stays for ever, from the state where it takes most."""
+        return float(episode_lengths(mdp, policy)[0].max())
 
     def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
         """Sweep until the tolerance is reached; yields the largest change after every sweep."""
@@ -188,6 +231,9 @@ class PlanningAlgorithm(TabularAlgorithm):
                 f"The law has {mdp.n_states} states, the observation space {self.observation_space} has "
                 f"{self.policy.index.size}; planning needs observations that are the states"
             )
+        wrong = np.flatnonzero(~np.isfinite(self.v_table))
+        if wrong.size:
+            raise ValueError(f"v_table[{wrong[0]}] is {self.v_table[wrong[0]]}; sweeps start from finite values")
         callback.on_training_start(locals(), globals())
         callback.on_rollout_start()
         infos: list[dict[str, Any]] = [{} for _ in range(self.n_envs)]

@@ -1,7 +1,8 @@
 """Iterative policy evaluation (Sutton & Barto 2018, section 4.1): v_π by repeated use of its Bellman equation.
 
 Every sweep sets each state's value to what the law and the present values promise (eq. 4.5), in place, so that a new value
-serves the states after it at once. With γ = 1 it converges where the policy surely ends its episodes; elsewhere it is refused.
+serves the states after it at once. With γ = 1 it converges where the policy surely ends its episodes, or stays for ever where
+there is no reward: such states are worth 0, which no sweep would find, so they are set to it. Elsewhere it is refused.
 """
 
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_lecture.exact.solver import policy_evaluation
-from sb3_lecture.tabular.planning import PlanningAlgorithm, evaluation_sweep
+from sb3_lecture.exact.chain import episode_lengths, policy_evaluation
+from sb3_lecture.tabular.planning import PlanningAlgorithm, evaluation_sweep, rounding
 from sb3_lecture.tabular.prediction import GivenPolicy, as_list
 from sb3_lecture_envs.mdp import TabularMDP
 
@@ -28,6 +29,8 @@ class PolicyEvaluation(PlanningAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"TabularPolicy": GivenPolicy, "MlpPolicy": GivenPolicy}
+    #: exact grading looks at ``state_values``, not at the policy
+    predicts_values: ClassVar[bool] = True
 
     def __init__(
         self, policy: Any = "TabularPolicy", env: Any = None, target_policy: npt.ArrayLike | str | None = None, **kwargs: Any
@@ -38,8 +41,13 @@ class PolicyEvaluation(PlanningAlgorithm):
     def _policy_arguments(self) -> dict[str, Any]:
         return {**super()._policy_arguments(), "target_policy": self.target_policy}
 
+    def state_values(self, observation: Any) -> np.ndarray:
+        """The values of given states, float64 [n]."""
+        return self.v_table[self.policy.index(observation)]
+
     def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
         pi = self.policy.probabilities.numpy()  # type: ignore[union-attr, operator]
+        enough, change = self._largest_change(), np.inf
         if self.gamma == 1.0:
             endless = ~np.isfinite(policy_evaluation(mdp, pi, 1.0))
             if endless.any():
@@ -47,7 +55,10 @@ class PolicyEvaluation(PlanningAlgorithm):
                     f"gamma=1, but from state {int(np.argmax(endless))} this policy may go on for ever with rewards: its "
                     "value is not finite; use gamma < 1 or a policy that ends its episodes"
                 )
-        law, change = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.reward, mdp.terminated), np.inf
-        while change > self._largest_change():
+            steps, staying = episode_lengths(mdp, pi)
+            self.v_table[staying] = 0.0
+            enough = self._largest_change(float(steps.max()))
+        law = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, mdp.expected_reward)
+        while change > max(enough, rounding(self.v_table)):
             change = evaluation_sweep(*law, float(self.gamma), self.v_table, pi)
             yield change

@@ -84,6 +84,8 @@ class PredictionAlgorithm(TabularAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"TabularPolicy": GivenPolicy, "MlpPolicy": GivenPolicy}
+    #: exact grading looks at ``state_values``, not at the policy
+    predicts_values: ClassVar[bool] = True
     _n_columns = 1
 
     def __init__(
@@ -103,6 +105,10 @@ class PredictionAlgorithm(TabularAlgorithm):
     def v_table(self) -> np.ndarray:
         """The values of the states, float64 [S], a view."""
         return self.policy.table.numpy()[:, 0]
+
+    def state_values(self, observation: Any) -> np.ndarray:
+        """The values of given states, float64 [n]."""
+        return self.v_table[self.policy.index(observation)]
 
     def _make_memory(self) -> NamedTuple:
         raise NotImplementedError

@@ -1,30 +1,29 @@
 """Value iteration (Bellman 1957; Sutton & Barto 2018, section 4.4): the Bellman optimality equation as an assignment.
 
 v(s) ← max_a Σ p(s', r | s, a) [r + γ v(s')] (eq. 4.10), for every state in turn and in place. A sweep that changes no value by
-more than d leaves an error of at most γ / (1 - γ) d, which is where it stops. With γ = 1 there is no such bound: it stops when
-a sweep changes nothing by more than ``tol``, and is refused where the optimum is not finite.
+more than d leaves an error of at most γ / (1 - γ) d, which is where it stops.
+
+With γ = 1 the equation may have many solutions: where a cycle's rewards sum to 0, values above the optimum sustain themselves,
+and so do policies that never end. The sweeps then start from below, from the value of a policy that surely ends; from there
+they rise to the optimum over such policies (Bertsekas & Yu 2016, "Stochastic shortest path problems under weak conditions",
+proposition 1), and an action gives way to a strictly better one only. Where every step that can be repeated for ever costs
+something, the solution is unique and any start serves. A world whose optimum is not finite is refused.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from sb3_lecture.exact.solver import modified_policy_iteration
-from sb3_lecture.tabular.planning import PlanningAlgorithm, optimality_sweep
+from sb3_lecture.exact.graph import end_components
+from sb3_lecture.tabular.planning import PlanningAlgorithm, ending_start, optimality_sweep, rounding
 from sb3_lecture_envs.mdp import TabularMDP
 
 
-def refuse_endless(mdp: TabularMDP) -> None:
-    """Refuse γ = 1 in a world whose episodes cannot be made to end surely.
-
-    :raises ValueError: naming the state and the reason
-    """
-    endless = ~np.isfinite(modified_policy_iteration(mdp, 1.0).v)
-    if endless.any():
-        raise ValueError(
-            f"gamma=1, but from state {int(np.argmax(endless))} no policy surely ends the episode, and the rewards until then "
-            "have no finite sum; use gamma < 1"
-        )
+def every_cycle_costs(mdp: TabularMDP) -> bool:
+    """Whether all that can be repeated for ever (the end components) is made of steps with a reward below 0."""
+    pairs = np.ones(mdp.n_states * mdp.n_actions, np.bool_)
+    end_components(mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, mdp.n_actions, pairs)
+    return not (pairs & (mdp.expected_reward.ravel() >= 0.0)).any()
 
 
 class ValueIteration(PlanningAlgorithm):
@@ -32,15 +31,21 @@ class ValueIteration(PlanningAlgorithm):
 
     :param policy: "TabularPolicy" ("MlpPolicy" is another name of it)
     :param env: an env that carries its law, its id, or a VecEnv
-    :param kwargs: the other arguments are those of :class:`PlanningAlgorithm`
+    :param kwargs: the other arguments are those of :class:`PlanningAlgorithm`; with γ = 1 ``initial_value`` counts only where
+        every cycle costs something
     :raises ValueError: if γ = 1 and episodes may go on for ever (while learning)
     """
 
     def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
+        actions: np.ndarray = self.policy.actions.numpy()  # type: ignore[union-attr, operator]
         if self.gamma == 1.0:
-            refuse_endless(mdp)
-        law, change = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.reward, mdp.terminated), np.inf
-        actions = self.policy.actions.numpy()  # type: ignore[union-attr, operator]
-        while change > self._largest_change():
-            change = optimality_sweep(*law, float(self.gamma), self.v_table, actions)
+            start = ending_start(mdp)
+            if not every_cycle_costs(mdp):
+                actions[:], self.v_table[:] = start
+        law = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, mdp.expected_reward)
+        enough, change, measured = self._largest_change(), np.inf, np.full_like(actions, -1)
+        while change > max(enough, rounding(self.v_table)):
+            change = optimality_sweep(*law, float(self.gamma), self.v_table, actions, rounding(self.v_table))
             yield change
+            if self.gamma == 1.0 and change <= self.tol and (actions != measured).any():
+                enough, measured = self._largest_change(self._longest_episode(mdp, actions)), actions.copy()

@@ -1,10 +1,9 @@
 """The exact side of a run: where the env's law is known, the policy is graded by solving its Bellman equation.
 
-The mathematics is in ``sb3_lecture.common``: ``ExactGrader``, ``ExactEvalCallback`` and the solvers. They load, with numba,
+The mathematics is in ``sb3_lecture.exact``: ``ExactGrader``, ``ExactEvalCallback`` and the solvers. They load, with numba,
 only once an env with a law turns up.
 """
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from sb3_lecture.zoo.runs import BOARD_FILE, EXACT_FILE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sb3_lecture.exact.grade import ExactResult
+    from sb3_lecture.exact.grade import ExactPrediction, ExactResult
     from sb3_lecture_envs.grid import GridLayout
 
 
@@ -38,8 +37,6 @@ class Grade:
     :param layout: where the states lie; None: the world is no grid
     :param estimate: the model's own values of the states, float [S]; None: it has none, or they are scaled
     :param optimum: value of each state under an optimal policy, float [S]
-    :param actions: greedy actions, int [S]
-    :param is_optimal: whether they are optimal, bool [S]
     :param no_choice: states in which nothing is decided (ends, cells that nobody can stand on), bool [S]
     """
 
@@ -47,8 +44,6 @@ class Grade:
     layout: "GridLayout | None"
     estimate: np.ndarray | None
     optimum: np.ndarray
-    actions: np.ndarray
-    is_optimal: np.ndarray
     no_choice: np.ndarray
 
     def summary(self) -> str:
@@ -70,13 +65,46 @@ class Grade:
             panels["The model's own estimate"] = self.estimate
         zeros = np.zeros_like(self.optimum)  # also of ∞ − ∞
         return plotting.value_map(
-            self.layout, panels, self.optimum, self.actions, self.is_optimal, self.no_choice, title,
+            self.layout, panels, self.optimum, self.exact.actions, self.exact.is_optimal, self.no_choice, title,
             regret=np.subtract(self.optimum, self.exact.values, out=zeros, where=self.optimum != self.exact.values),
         )  # fmt: skip
 
 
-def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | str | None:
-    """Grade a model's greedy policy.
+@dataclass(frozen=True)
+class PredictionGrade:
+    """Predicted values beside the exact ones.
+
+    :param exact: the values and their error
+    :param layout: where the states lie; None: the world is no grid
+    :param no_choice: states in which nothing is decided, bool [S]
+    """
+
+    exact: "ExactPrediction"
+    layout: "GridLayout | None"
+    no_choice: np.ndarray
+
+    def summary(self) -> str:
+        """Say how good the values are, in one line."""
+        exact = self.exact
+        return (
+            f"Values of the given policy: RMS error {exact.rms_error:.4g} against the exact ones, largest error "
+            f"{exact.largest_error:.4g}"
+        )
+
+    def value_map(self, title: str) -> "Figure":
+        """Draw the exact values, the model's beside them, and their difference.
+
+        :param title: the picture's title
+        """
+        assert self.layout is not None, "only a grid has a map"
+        exact = self.exact
+        panels = {"Exact value of the given policy": exact.values, "The model's values": exact.estimates}
+        error = np.abs(exact.estimates - exact.values)
+        return plotting.value_map(self.layout, panels, exact.values, None, None, self.no_choice, title, error=error)
+
+
+def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | PredictionGrade | str | None:
+    """Grade a model's greedy policy, or a prediction method's values.
 
     :param model: the model
     :param env: one env, wrapped as in training
@@ -84,29 +112,23 @@ def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | str | None:
     """
     if not has_law(env):
         return None
-    from sb3_lecture.exact.grade import ExactGrader
-    from sb3_lecture.exact.solver import optimal_actions
+    from sb3_lecture.exact.grade import ExactGrader, predicts_values
 
+    layout = env.get_attr("layout")[0] if env.has_attr("layout") else None
     try:
         grader = ExactGrader(env, _gamma(model))
+        if predicts_values(model):
+            return PredictionGrade(grader.grade_prediction(model), layout, _no_choice(grader.mdp, layout))
         exact = grader.grade(model)
-    except ValueError as refusal:  # stacked frames, recurrent policies
+    except ValueError as refusal:  # stacked frames, recurrent policies, an env that is not what its P says
         return str(refusal)
-    mdp, layout = grader.mdp, env.get_attr("layout")[0] if env.has_attr("layout") else None
-    observations, extra = grader.observations(), {}
-    if "action_masks" in inspect.signature(model.predict).parameters and mdp.action_mask is not None:
-        extra["action_masks"] = mdp.action_mask.copy()
-    actions = np.asarray(model.predict(observations, deterministic=True, **extra)[0]).reshape(-1).astype(np.int64)
-    good = optimal_actions(grader.optimal_q, extra.get("action_masks"), tol=1e-7)
     normalizer = unwrap_vec_normalize(env)
     return Grade(
         exact=exact,
         layout=layout,
-        estimate=None if normalizer is not None and normalizer.norm_reward else own_values(model, observations),
-        optimum=grader.optimal_values,
-        actions=actions,
-        is_optimal=good[np.arange(mdp.n_states), actions],
-        no_choice=_no_choice(mdp, layout),
+        estimate=None if normalizer is not None and normalizer.norm_reward else own_values(model, grader.observations()),
+        optimum=grader.optimum.v,
+        no_choice=_no_choice(grader.mdp, layout),
     )
 
 
@@ -155,9 +177,11 @@ def exact_callback(model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: 
     if not has_law(env):
         return []
     from sb3_lecture.exact import ExactEvalCallback, ExactGrader
+    from sb3_lecture.exact.grade import predicts_values
 
     try:
-        ExactGrader(env, _gamma(model)).grade(model)
+        grader = ExactGrader(env, _gamma(model))
+        grader.grade_prediction(model) if predicts_values(model) else grader.grade(model)
     except ValueError as refusal:
         print(f"No exact evaluation: {refusal}")
         return []

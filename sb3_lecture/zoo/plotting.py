@@ -104,7 +104,8 @@ def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_o
     """Draw the learning curves of runs; runs of one algorithm on one environment are averaged.
 
     Left: the return of the training episodes, a mean over the last ``window`` of each run, or the evaluations where no
-    episode was written. Right, where the environment's law is known: the exact value of the policy, the optimum dashed.
+    episode was written. Right, where the environment's law is known: the exact value of the policy, the optimum dashed; of
+    prediction methods the error of their values.
     Of a board game played against oneself, whose returns say nothing: the score against fixed opponents, and Elo.
 
     :param runs: the runs
@@ -134,8 +135,10 @@ def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_o
         _draw_elo(axes[1], groups, board)
     else:
         _draw_returns(axes[0], groups, episodes, evaluations, window)
-        if exact:
-            _draw_exact(axes[1], groups, exact)
+        if exact and all("rms_errors" in table for table in exact.values()):
+            _draw_errors(axes[1], groups, exact)
+        elif exact:
+            _draw_exact(axes[1], groups, {path: table for path, table in exact.items() if "values" in table})
     envs = sorted({run.env_id for run in runs})
     title = envs[0] if len(envs) == 1 else ""
     if len(groups) == 1:
@@ -202,6 +205,19 @@ def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np
     _finish(ax)
 
 
+def _draw_errors(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np.ndarray]]) -> None:
+    for group in groups:
+        tables = [exact[run.path] for run in group.runs if run.path in exact]
+        curves = [(table["timesteps"], table["rms_errors"]) for table in tables]
+        if curves:
+            _line(ax, curves, group.colour, "values of the states" if len(groups) == 1 else group.label)
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("Environment steps")
+    ax.set_ylabel("RMS error against the exact values")
+    ax.set_title("Error of the values of the given policy", fontsize="medium")
+    _finish(ax)
+
+
 def _draw_scores(ax: "Axes", groups: list[_Group], board: dict[Path, dict[str, np.ndarray]]) -> None:
     names = list(dict.fromkeys(key.removesuffix("_win") for table in board.values() for key in table if key.endswith("_win")))
     for i, (group, name) in enumerate((group, name) for group in groups for name in names):
@@ -264,22 +280,24 @@ def value_map(
     layout: "GridLayout",
     panels: dict[str, np.ndarray],
     optimum: np.ndarray,
-    actions: np.ndarray,
-    is_optimal: np.ndarray,
+    actions: np.ndarray | None,
+    is_optimal: np.ndarray | None,
     terminal: np.ndarray,
     title: str = "",
     regret: np.ndarray | None = None,
+    error: np.ndarray | None = None,
 ) -> "Figure":
     """Draw values of a grid world's states as colours, and a policy as arrows.
 
     :param layout: where the states lie
     :param panels: caption → values, float [S]; one map each, on one colour scale
     :param optimum: values of an optimal policy, float [S]; the colour scale is theirs
-    :param actions: the policy's action in each state, int [S]
-    :param is_optimal: whether that action is optimal, bool [S]
+    :param actions: the policy's action in each state, int [S]; None: no arrows
+    :param is_optimal: whether that action is optimal, bool [S]; None: nothing is said of it
     :param terminal: states that end the episode, bool [S]; they get their symbol instead of an arrow
     :param title: the picture's title
     :param regret: what each state lacks to the optimum, float [S]; drawn last, on a scale of its own; None: no such map
+    :param error: how far each predicted value is off, float [S]; drawn in the regret's place
     """
     from matplotlib.figure import Figure
 
@@ -289,7 +307,11 @@ def value_map(
         low, high = low - 0.5, high + 0.5
     height, width = layout.height, layout.width
     stacked = width >= 2 * height  # wide maps lie below one another
-    n_maps = len(panels) + (regret is not None)
+    what, lack = "Regret of each state: optimal value minus exact value", regret
+    if error is not None:
+        what, lack = "Error of each state: the model's value minus the exact one, without its sign", error
+    optimal = np.ones(len(optimum), np.bool_) if is_optimal is None else is_optimal
+    n_maps = len(panels) + (lack is not None)
     rows, columns = (n_maps, 1) if stacked else (1, n_maps)
     cell = float(np.clip((11.0 if stacked else 7.0) / max(height, width), 0.09, 1.15))  # inches
     size = (max(width * cell, 3.2) * columns + 1.6, (max(height * cell, 0.6) + 0.4) * rows + 0.7)
@@ -298,23 +320,25 @@ def value_map(
     image = None
     for ax, (caption, values) in zip(axes, panels.items(), strict=False):
         image = _draw_map(ax, layout, values, terminal, (low, high), cell)
-        _draw_arrows(ax, layout, actions, is_optimal, terminal, cell)
+        if actions is not None:
+            _draw_arrows(ax, layout, actions, optimal, terminal, cell)
         ax.set_title(caption, fontsize="medium")
     assert image is not None
-    if regret is not None:
-        lacking = regret[~terminal & np.isfinite(regret)]
+    if lack is not None:
+        lacking = lack[~terminal & np.isfinite(lack)]
         worst = float(lacking.max(initial=0.0))
         worst = worst if worst > 1e-9 else 1.0  # nothing is lacking
-        last = _draw_map(axes[-1], layout, np.where(regret < 1e-9, 0.0, regret), terminal, (0.0, worst), cell, "Reds")
-        _draw_arrows(axes[-1], layout, actions, is_optimal, terminal, cell)
-        axes[-1].set_title("Regret of each state: optimal value minus exact value", fontsize="medium")
-        endless = bool((~np.isfinite(regret[~terminal])).any())
-        figure.colorbar(last, ax=[axes[-1]], label="Regret", pad=0.02, extend="max" if endless else "neither")
+        last = _draw_map(axes[-1], layout, np.where(lack < 1e-9, 0.0, lack), terminal, (0.0, worst), cell, "Reds")
+        if actions is not None:
+            _draw_arrows(axes[-1], layout, actions, optimal, terminal, cell)
+        axes[-1].set_title(what, fontsize="medium")
+        endless = bool((~np.isfinite(lack[~terminal])).any())
+        figure.colorbar(last, ax=[axes[-1]], label=what.split()[0], pad=0.02, extend="max" if endless else "neither")
     below = any((values[~terminal] < low - 1e-9).any() for values in panels.values())
     figure.colorbar(
         image, ax=list(axes[: len(panels)]), label="Discounted value", pad=0.02, extend="min" if below else "neither"
     )
-    note = "" if bool(is_optimal[~terminal].all()) else "; red arrows: not optimal"
+    note = "" if bool(optimal[~terminal].all()) else "; red arrows: not optimal"
     figure.suptitle(f"{title}{note}")
     return figure
 

@@ -55,7 +55,7 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
     print(f"Next:    {enjoy_command} --algo {run.algo} --env {run.env_id}{folder}")
 
 
-def _value_map(run: Run, grade: "grading.Grade") -> list[Path]:
+def _value_map(run: Run, grade: "grading.Grade | grading.PredictionGrade") -> list[Path]:
     if grade.layout is None:
         return []
     return [plotting.save(grade.value_map(f"{run.algo} on {run.env_id}"), run.path / VALUES_FILE)]

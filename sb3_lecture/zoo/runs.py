@@ -187,7 +187,8 @@ def read_evaluations(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def read_exact(run: Run) -> dict[str, np.ndarray]:
     """Read what ExactEvalCallback wrote.
 
-    :return: ``timesteps``, ``values``, ``optimal_values``, ``regrets``, ``optimal_actions``, each [n]; empty if there is none
+    :return: ``timesteps``, ``values``, ``optimal_values``, ``regrets``, ``optimal_actions``, or of a prediction method
+        ``timesteps``, ``rms_errors``, ``largest_errors``, each [n]; empty if there is none
     """
     path = run.path / EXACT_FILE
     if not path.is_file():

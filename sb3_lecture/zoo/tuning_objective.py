@@ -155,7 +155,6 @@ class Trainer:
         th.set_num_threads(settings.threads)
         self.settings = settings
         self.manager = TrialManager(settings)
-        self._exact: np.ndarray | None = None
 
     def train(self, changed: dict[str, Any], seed: int, report: Callable[[int, float], None] = lambda *_: None) -> float:
         """Train with the config's values and the changed ones.
@@ -192,7 +191,7 @@ class Trainer:
         return values[-1] if self.settings.score == "final" else float(np.mean(values))
 
     def _evaluate(self, model: BaseAlgorithm, env: VecEnv, seed: int) -> float:
-        if hasattr(model, "target_policy"):
+        if getattr(model, "predicts_values", False):
             return -self._prediction_error(model, env)
         training_env = model.get_env()
         assert training_env is not None
@@ -207,15 +206,12 @@ class Trainer:
 
     def _prediction_error(self, model: Any, env: VecEnv) -> float:
         """Root mean square error of the values over the states that can be reached."""
-        from sb3_lecture.exact.law import law_of
-        from sb3_lecture.exact.solver import policy_evaluation
+        from sb3_lecture.exact import ExactGrader
 
-        mdp = law_of(env)
-        if mdp is None:
-            raise UserError(f"{self.settings.algo} is scored against exact values, but {self.settings.env_id} states no law")
-        if self._exact is None:
-            self._exact = policy_evaluation(mdp, model.policy.probabilities.numpy(), float(model.gamma))
-        return float(np.sqrt(np.mean((model.v_table - self._exact)[mdp.reachable] ** 2)))
+        try:
+            return ExactGrader(env, float(model.gamma)).grade_prediction(model).rms_error
+        except ValueError as refusal:
+            raise UserError(f"{self.settings.algo} is scored against exact values: {refusal}") from refusal
 
 
 class EvaluationTurns(BaseCallback):

@@ -122,8 +122,8 @@ def test_the_law_cannot_be_changed():
         ({"prob": [0.5, 0.4, 1.0, 1.0, 1.0]}, "sum 0.9"),
         ({"prob": [1.5, -0.5, 1.0, 1.0, 1.0]}, "at least 0"),
         ({"prob": [np.nan, 0.5, 1.0, 1.0, 1.0]}, "state 0, action 0"),
-        ({"next_state": [0, 1, 2, 0, 0]}, "next_state holds 2, states are 0 to 1"),
-        ({"reward": [0.0, np.inf, 0.0, 0.0, 0.0]}, "must be finite, got inf"),
+        ({"next_state": [0, 1, 2, 0, 0]}, "next_state holds 2 for state 0, action 1, states are 0 to 1"),
+        ({"reward": [0.0, np.inf, 0.0, 0.0, 0.0]}, "A reward of state 0, action 0 is inf; rewards must be finite"),
         ({"row_ptr": [0, 2, 2, 4, 5]}, "at least one outcome a row"),
         ({"start_prob": [0.4]}, "sum is 0.4"),
         ({"start_state": [-1]}, "start_state holds -1"),
@@ -153,3 +153,30 @@ def test_an_env_without_a_law_is_refused():
         TabularMDP.from_gymnasium(gym.make("CartPole-v1"))
     with pytest.raises(ValueError, match=r"keys 0 to 1 .* state 1 has no entry"):
         TabularMDP.from_P({0: {0: [(1.0, 0, 0.0, False)]}, 2: {0: [(1.0, 0, 0.0, False)]}})
+
+
+@pytest.mark.parametrize(
+    ("P", "words"),
+    [
+        ({}, "P must be {state: {action: outcomes}} with at least"),
+        ({0: {}}, "P must be {state: {action: outcomes}} with at least"),
+        ({0: {0: []}}, "P[0][0] must be a list of at least one (probability, next_state, reward, terminated), got []"),
+        ({0: {0: [(1.0, 0, 0.0, True)], 1: [(1.0, 0, 0.0)]}}, "P[0][1] must be a list of at least one"),
+        ({0: {0: (1.0, 0, 0.0, True)}}, "it holds 1.0"),
+        ({0: {0: [(1.0, 0.5, 0.0, True)]}}, "next_state must hold whole numbers, got 0.5"),
+        ({0: {0: [(1.0, 0, np.nan, True)]}}, "A reward of state 0, action 0 is nan"),
+        ({0: {0: [(np.nan, 0, 0.0, True)]}}, "The probabilities of state 0, action 0 are [nan]"),
+    ],
+)
+def test_a_dictionary_of_another_form_is_refused_with_its_place(P, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        TabularMDP.from_P(P)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [(0.5, "whole numbers, got 0.5"), ([np.nan, 1.0], "the probability of state 0 is not"), ([0.5, 0.4], "its sum is 0.9")],
+)
+def test_a_start_that_is_no_state_or_no_distribution_is_refused(start, words):
+    with pytest.raises(ValueError, match=words):
+        TabularMDP.from_P({s: {0: [(1.0, s, 0.0, True)]} for s in range(2)}, start)

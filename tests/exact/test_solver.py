@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sb3_lecture.common import markov_chain
+from sb3_lecture.exact import chain as markov_chain
 from sb3_lecture.exact.solver import (
     epsilon_soft_optimum,
     greedy_policy,

@@ -3,13 +3,16 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture
+from sb3_lecture.exact.chain import policy_evaluation
 from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.exact.law import law_of
-from sb3_lecture.exact.solver import policy_evaluation, value_iteration
+from sb3_lecture.exact.solver import modified_policy_iteration, value_iteration
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 
@@ -119,3 +122,150 @@ def test_worlds_that_state_p_are_graded_exactly():
         model = sb3_lecture.ValueIteration(env=env, gamma=0.99, tol=1e-10).learn(10**9)
         grade = exact_evaluation(model, env)
         assert grade.regret == pytest.approx(0.0, abs=1e-9) and 0.5 < grade.value < 0.6
+
+
+# ---- without discount
+
+
+def go(state, reward, terminated=False):
+    return [(1.0, state, reward, terminated)]
+
+
+def world_of(rows):
+    """A world from rows[s][a] = [(probability, next state, reward, terminated), …]."""
+    return TabularEnv(TabularMDP.from_P({s: dict(enumerate(actions)) for s, actions in enumerate(rows)}))
+
+
+#: A → B +1, B → A -1: a cycle worth nothing, beside an end for 0 and one for -5
+SWING = [[go(1, 1.0), go(0, 0.0, True)], [go(0, -1.0), go(1, -5.0, True)]]
+#: staying costs nothing; the end pays 1 from state 0, and state 1 leads there
+REST = [[go(0, 0.0), go(0, 1.0, True)], [go(1, 0.0), go(0, 0.0)]]
+#: state 0 rests, which is better than the end for -1; state 1 is passed on the way there
+BETTER_REST = [[go(0, 0.0), go(0, -1.0, True)], [go(0, 2.0), go(1, 1.0, True)]]
+CONTROL = [
+    (sb3_lecture.ValueIteration, {}),
+    (sb3_lecture.PolicyIteration, {}),
+    (sb3_lecture.PolicyIteration, {"max_evaluation_sweeps": None}),
+    (sb3_lecture.PolicyIteration, {"max_evaluation_sweeps": 1}),
+]
+
+
+@pytest.mark.parametrize(("cls", "kwargs"), CONTROL)
+@pytest.mark.parametrize("initial_value", [0.0, 5.0, -5.0])
+@pytest.mark.parametrize(
+    ("rows", "values", "actions"),
+    [(SWING, [0.0, -1.0], [1, 0]), (REST, [1.0, 1.0], [1, 1]), (BETTER_REST, [0.0, 2.0], [0, 0])],
+    ids=["swing", "rest", "better rest"],
+)
+def test_undiscounted_ties_lead_neither_above_the_optimum_nor_in_circles(cls, kwargs, initial_value, rows, values, actions):
+    model = cls(env=world_of(rows), gamma=1.0, initial_value=initial_value, **kwargs).learn(10**6)
+    np.testing.assert_allclose(model.v_table, values, atol=1e-9)
+    assert model.predict(np.arange(2), deterministic=True)[0].tolist() == actions
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10**6), initial_value=st.sampled_from([0.0, 3.0, -3.0]), which=st.sampled_from(CONTROL))
+def test_undiscounted_planning_says_what_the_solver_says_or_refuses(seed, initial_value, which):
+    rng = np.random.default_rng(seed)
+    rows = [[_random_outcomes(rng, 4) for _ in range(2)] for _ in range(4)]
+    env, (cls, kwargs) = world_of(rows), which
+    model = cls(env=env, gamma=1.0, initial_value=initial_value, **kwargs)
+    try:
+        v = modified_policy_iteration(env.mdp, 1.0).v
+    except ValueError as refusal:
+        v = np.full(4, np.nan)
+        assert "unbounded" in str(refusal)
+    if not np.isfinite(v).all():
+        with pytest.raises(ValueError, match="gamma=1"):
+            model.learn(10**6)
+        return
+    model.learn(10**6)
+    np.testing.assert_allclose(model.v_table, v, atol=1e-7)
+    policy = model.predict(np.arange(4), deterministic=True)[0]
+    np.testing.assert_allclose(policy_evaluation(env.mdp, policy, 1.0), v, atol=1e-7)  # it ends, or stays for nothing
+
+
+def _random_outcomes(rng, n_states):
+    n = int(rng.integers(1, 3))
+    draw = [(int(rng.integers(n_states)), float(rng.choice([-2, -1, 0, 0, 1])), bool(rng.random() < 0.25)) for _ in range(n)]
+    return [(1 / n, *outcome) for outcome in draw]
+
+
+def test_where_every_cycle_costs_undiscounted_sweeps_begin_where_they_are_told():
+    line = [[go(0, -1.0), go(1, -1.0)], [go(0, -1.0), go(1, -1.0, True)]]
+    watch = Watch(1)
+    sb3_lecture.ValueIteration(env=world_of(line), gamma=1.0, initial_value=10.0).learn(10**6, callback=watch)
+    assert watch.values[0].tolist() == [9.0, 8.0]  # state 0 → 1, or back; then 1 sees the new 9
+    model = sb3_lecture.ValueIteration(env=world_of(line), gamma=1.0, initial_value=10.0).learn(10**6)
+    np.testing.assert_allclose(model.v_table, [-2.0, -1.0], atol=1e-8)
+
+
+def test_a_policy_that_stays_for_nothing_is_worth_nothing_whatever_the_table_held():
+    # 0 stays; 1 stays or ends for 4, half and half; 2 goes to 0 for 3
+    rows = [[go(0, 0.0), go(0, 9.0, True)], [go(1, 0.0), go(1, 4.0, True)], [go(0, 3.0), go(2, 0.0)]]
+    pi = [[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]]
+    model = sb3_lecture.PolicyEvaluation(env=world_of(rows), target_policy=pi, gamma=1.0, initial_value=7.0, tol=1e-10)
+    np.testing.assert_allclose(model.learn(10**6).v_table, [0.0, 4.0, 3.0], atol=1e-9)
+
+
+@pytest.mark.parametrize("cls", PLANNERS)
+def test_without_discount_the_tolerance_counts_the_steps_to_come(cls):
+    """One state, left with chance 1/1000 at each step: a sweep's change is a thousandth of what is missing."""
+    model = cls(env=world_of([[[(0.999, 0, -1.0, False), (0.001, 0, -1.0, True)]]]), gamma=1.0, tol=1e-3)
+    assert abs(model.learn(10**9).v_table[0] + 1000.0) <= 1e-3
+
+
+# ---- policy iteration, the box of section 4.3
+
+
+def test_policy_iteration_counts_improvements_until_the_policy_is_stable():
+    """A corridor of six cells, always left at first: improvement k can see the goal from cell 5 - k only."""
+    n, gamma = 6, 0.9
+    rows = [[go(max(s - 1, 0), 0.0), go(s + 1, float(s == n - 2), s == n - 2)] for s in range(n - 1)] + [
+        [go(5, 0.0, True)] * 2
+    ]
+    counts = {}
+
+    class Count(BaseCallback):
+        def _on_step(self):
+            logged = self.model.logger.name_to_value
+            if "planning/improvements" in logged:
+                counts[logged["planning/improvements"]] = (
+                    logged["planning/changed_actions"],
+                    logged["planning/policy_stable"],
+                )
+            return True
+
+    model = sb3_lecture.PolicyIteration(env=world_of(rows), gamma=gamma, max_evaluation_sweeps=None)
+    assert not model.policy_stable and model.n_improvements == 0
+    model.learn(10**6, callback=Count(), log_interval=None)
+    assert model.policy_stable and model.n_improvements == 6
+    assert counts == {k: (1, 0) for k in range(1, 6)} | {6: (0, 1)}
+    np.testing.assert_allclose(model.v_table, [0.9**4, 0.9**3, 0.81, 0.9, 1.0, 0.0], atol=1e-8)
+    halted = sb3_lecture.PolicyIteration(env=world_of(rows), gamma=gamma, max_evaluation_sweeps=None).learn(n)
+    assert not halted.policy_stable
+
+
+def test_equally_good_policies_do_not_replace_one_another():
+    """Exercise 4.4: both actions of state 0 are worth 1; the one that is there stays."""
+    rows = [[go(1, 0.0), go(2, 0.0)], [go(1, 1.0, True)] * 2, [go(2, 1.0, True)] * 2]
+    model = sb3_lecture.PolicyIteration(env=world_of(rows), gamma=1.0, max_evaluation_sweeps=None).learn(10**6)
+    assert model.n_improvements == 1 and model.predict([0], deterministic=True)[0][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"tol": np.inf}, "tol=inf"),
+        ({"tol": 0.0}, "tol=0.0"),
+        ({"initial_value": np.nan}, "initial_value=nan"),
+        ({"max_evaluation_sweeps": 0}, "max_evaluation_sweeps=0"),
+    ],
+)
+def test_arguments_that_no_sweep_can_use_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        sb3_lecture.PolicyIteration(env=world_of(SWING), **kwargs)
+    model = sb3_lecture.PolicyEvaluation(env=world_of(SWING), gamma=0.9)
+    model.v_table[1] = np.nan
+    with pytest.raises(ValueError, match=r"v_table\[1\] is nan"):
+        model.learn(10)
