@@ -1,7 +1,6 @@
 """Connect Four: four in a row on a board of 7 columns and 6 rows, stones fall.
 
-State: [ply, over, stones of the side to move, stones of the other] as bitboards with seven bits a column, the seventh an
-empty roof so that lines do not wrap: row r (from the bottom) of column c is bit ``7 * c + r``.
+State: [ply, over, stones of the side to move, stones of the other] as bitboards, see ``connect_four_board``.
 """
 
 from functools import partial
@@ -11,15 +10,9 @@ import numpy as np
 from numba import njit
 
 from .bits import popcount
+from .connect_four_board import CELLS, COLUMN_BITS, HEIGHT, OTHER, OWN, TOP, WIDTH, has_four
 from .env import BoardEnv, BoardVectorEnv, Opponent
-from .game import HEADER, OVER, PLY, Game, Rules, Symmetries, register_rules
-
-OWN, OTHER = HEADER, HEADER + 1
-WIDTH, HEIGHT = 7, 6
-COLUMN_BITS = HEIGHT + 1
-CELLS = WIDTH * HEIGHT
-BOTTOM = sum(1 << (COLUMN_BITS * column) for column in range(WIDTH))
-TOP = BOTTOM << (HEIGHT - 1)  # the highest cell of every column
+from .game import OVER, PLY, Game, Rules, Symmetries, register_rules
 
 
 class ConnectFourLaw(NamedTuple):
@@ -29,16 +22,6 @@ class ConnectFourLaw(NamedTuple):
     """
 
     max_plies: int = CELLS
-
-
-@njit(cache=True)
-def has_four(stones: int) -> bool:
-    """Say whether a bitboard holds four in a row."""
-    for shift in (1, COLUMN_BITS, COLUMN_BITS - 1, COLUMN_BITS + 1):  # up, right, right-down, right-up
-        pairs = stones & (stones >> shift)
-        if pairs & (pairs >> (2 * shift)):
-            return True
-    return False
 
 
 @njit(cache=True)

@@ -1,4 +1,4 @@
-"""The committed Connect Four positions: how they are drawn, solved, stored and read.
+"""The committed Connect Four positions: how they are drawn, solved and stored.
 
     python -m sb3_lecture_envs.board.connect_four_book connect_four_positions.npz --minutes 30
 
@@ -9,47 +9,19 @@ quarters of the positions are such that some legal move errs: those tell players
 
 import argparse
 import time
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from .connect_four import CELLS, OTHER, OVER, OWN, WIDTH, ConnectFour
-from .game import PLY
+from .connect_four import ConnectFour
+from .connect_four_board import CELLS, OTHER, OWN, WIDTH
+from .connect_four_positions import load_positions, mirrored_stones
+from .connect_four_solver import ConnectFourSolver
+from .game import OVER, PLY
 from .players import ILLEGAL, UNKNOWN, optimal_moves, uniform_choice
 
-BOOK = Path(__file__).parent / "connect_four_positions.npz"
 N_POSITIONS = 1000
 N_SHALLOW = {0: 1, 1: 4, 2: 4, 3: 4, 4: 4, 5: 5, 6: 6, 7: 8, 8: 10, 9: 12, 10: 16, 11: 20}  # positions by ply
-
-
-def mirrored_stones(stones: int) -> int:
-    """Return the mirror image of a bitboard."""
-    columns = [(stones >> (7 * column)) & 127 for column in range(WIDTH)]
-    return sum(column << (7 * (WIDTH - 1 - i)) for i, column in enumerate(columns))
-
-
-def load_positions(path: Path = BOOK) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the committed positions.
-
-    :param path: of the file (default: the committed one)
-    :return: states int64 [1000, 4]; the value of every move, int16 [1000, 7] (1, 0, −1, ILLEGAL); its score, int16 [1000, 7]
-        (UNKNOWN in the whole row where it was not computed)
-    """
-    with np.load(path) as data:
-        return data["states"].astype(np.int64), data["values"].astype(np.int16), data["scores"].astype(np.int16)
-
-
-@lru_cache(maxsize=1)
-def load_book() -> dict[tuple[int, int], dict[str, np.ndarray]]:
-    """Return (own stones, other's stones) -> values, and where known scores, of the moves; mirror images included."""
-    book: dict[tuple[int, int], dict[str, np.ndarray]] = {}
-    for state, values, scores in zip(*load_positions(), strict=True):
-        known = {"values": values} if scores.max() == UNKNOWN else {"values": values, "scores": scores}
-        own, other = int(state[OWN]), int(state[OTHER])
-        book[own, other] = known
-        book.setdefault((mirrored_stones(own), mirrored_stones(other)), {name: row[::-1] for name, row in known.items()})
-    return book
 
 
 def random_positions(ply: int, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,8 +54,6 @@ def make_positions(path: Path, minutes: float, seed: int = 0, table_bits: int = 
     :param seed: of the random play
     :param table_bits: of the solver's table (26: 512 MiB)
     """
-    from .connect_four_solver import ConnectFourSolver
-
     rng, solver, stop = np.random.default_rng(seed), ConnectFourSolver(table_bits, book=False), time.time() + 60 * minutes
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     if path.exists():

@@ -16,9 +16,9 @@ import numpy as np
 from numba import njit
 
 from .bits import popcount
-from .connect_four import BOTTOM, CELLS, COLUMN_BITS, HEIGHT, OTHER, OVER, OWN, WIDTH, has_four
-from .connect_four_book import load_book
-from .game import PLY
+from .connect_four_board import BOTTOM, CELLS, COLUMN_BITS, HEIGHT, OTHER, OWN, WIDTH, has_four
+from .connect_four_positions import load_book
+from .game import OVER, PLY
 from .players import ILLEGAL
 
 COLUMN = (1 << HEIGHT) - 1

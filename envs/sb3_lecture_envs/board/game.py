@@ -32,6 +32,8 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
+from .players import PerfectPlayer
+
 PLY = 0
 OVER = 1
 HEADER = 2  # a game's own numbers start here
@@ -341,8 +343,6 @@ class Game(ABC):
 
         :raises ValueError: where the game has no exact solver
         """
-        from .players import PerfectPlayer
-
         return PerfectPlayer(self, self.grader(), seed)
 
     @abstractmethod

@@ -9,8 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from .game import Game
-
 ILLEGAL = -1000  # the score of a move that may not be played
 UNKNOWN = -999  # a score that was not computed
 
@@ -20,6 +18,14 @@ class Player(Protocol):
 
     def __call__(self, observation: np.ndarray, mask: np.ndarray) -> int:
         """Choose a legal action."""
+        ...
+
+
+class ReadsStates(Protocol):
+    """Rules that read the state off an observation, as every Game does."""
+
+    def state_of(self, observations: np.ndarray) -> np.ndarray:
+        """Return the states, int [n, state_size], of observations [n, planes, H, W]."""
         ...
 
 
@@ -82,7 +88,7 @@ class PerfectPlayer:
         win, draw or loss)
     """
 
-    def __init__(self, game: Game, grader: Grader, seed: int | None = None, shortest: bool = False) -> None:
+    def __init__(self, game: ReadsStates, grader: Grader, seed: int | None = None, shortest: bool = False) -> None:
         self.game, self.grader, self.shortest = game, grader, shortest
         self.rng = np.random.default_rng(seed)
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import sb3_lecture_envs  # noqa: F401  registers the ids
-from sb3_lecture_envs.board.connect_four import OTHER, OWN, ConnectFour
-from sb3_lecture_envs.board.connect_four_book import BOOK, load_positions, random_positions
+from sb3_lecture_envs.board.connect_four import ConnectFour
+from sb3_lecture_envs.board.connect_four_board import OTHER, OWN
+from sb3_lecture_envs.board.connect_four_book import random_positions
+from sb3_lecture_envs.board.connect_four_positions import BOOK, load_positions
 from sb3_lecture_envs.board.connect_four_solver import ConnectFourSolver
 from sb3_lecture_envs.board.game import OVER, PLY
 from sb3_lecture_envs.board.nim import Nim
