@@ -297,8 +297,8 @@ def _refuse_infinite(observations: Any) -> None:
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
-        return all(np.array_equal(a[key], b[key]) for key in a)
-    return np.array_equal(a, b)
+        return all(_equal(a[key], b[key]) for key in a)
+    return np.array_equal(a, b, equal_nan=np.issubdtype(np.asarray(a).dtype, np.floating))  # NaN is refused elsewhere
 
 
 def _batches(n: int) -> list[slice]:
