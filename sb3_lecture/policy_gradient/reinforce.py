@@ -2,12 +2,13 @@
 
 The policy gradient theorem (Sutton & Barto 2018, eq. 13.5) says that J(θ) = v_π(s_0) climbs along E[Σ_t ∇ln π(A_t|S_t)
 Ψ_t]. REINFORCE samples whole episodes with the current policy and takes one ascent step on the mean over ``n_episodes`` of
-them. What stands for Ψ_t is the lecture's choice, each with the same expectation (up to γ^t, below) and less variance than
-the one before:
+them. What stands for Ψ_t is the lecture's choice, each with the same expectation (up to γ^t, below); the second has less
+variance than the first, and a baseline lowers it further where it is near v_π(S_t):
 
 - ``returns="total"``: the return of the whole episode, Ψ_t = G_0;
 - ``returns="reward_to_go"``: the return that follows the action, Ψ_t = G_t (eq. 13.8), for no action changes the past;
-- ``baseline="mean"``: Ψ_t minus the mean return of the *other* episodes of the batch, which makes it exactly unbiased;
+- ``baseline="mean"``: Ψ_t minus the mean return of the *other* episodes of the batch, which makes it exactly unbiased; one
+  number for all steps, which adds variance where their values differ much (an example is in the docs);
 - ``baseline="value"``: Ψ_t minus a learnt V(S_t) (eq. 13.11).
 
 Deviations and choices:
