@@ -5,6 +5,7 @@ what happened: ``terminal_observation``, the last observation of the episode; ``
 off rather than over; and, as Monitor would, ``episode`` with its return ``r``, length ``l`` and time ``t``.
 """
 
+import importlib
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -163,13 +164,16 @@ def make_native_vec_env(
 ) -> GymnasiumVecEnv:
     """Build an SB3 VecEnv on an id's own vector env; what SB3's ``make_vec_env`` is for the others.
 
-    :param env_id: an id with a ``vector_entry_point``, such as "Lecture/Maze-v0"
+    :param env_id: an id with a ``vector_entry_point``, such as "Lecture/Maze-v0"; "module:id" imports the module first
     :param n_envs: number of envs (default 1)
     :param seed: seed of all of them; None: not seeded
     :param env_kwargs: keyword arguments of the env
     :return: the VecEnv, with episode statistics as Monitor gives them
     :raises ValueError: if the id has no vector env of its own
     """
+    if ":" in env_id:  # as gym.make takes it
+        module, env_id = env_id.split(":", 1)
+        importlib.import_module(module)
     spec = gym.spec(env_id)
     if spec.vector_entry_point is None:
         raise ValueError(f"{env_id} has no vector env of its own (vector_entry_point); use SB3's make_vec_env for it")

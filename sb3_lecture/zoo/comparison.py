@@ -12,8 +12,6 @@ from sb3_lecture.zoo.errors import UserError, first_line
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: what Sutton & Barto (2018, example 6.6) compare Sarsa and Q-learning with: ε and α constant, no discount
-BOOK = {"learning_rate": 0.5, "gamma": 1.0, "exploration_initial_eps": 0.1, "exploration_final_eps": 0.1}
 EPISODES_KEPT = 1_000_000
 
 
@@ -37,11 +35,33 @@ def episode_returns(
     for seed in seeds:
         try:
             model = cls("MlpPolicy", env_id, seed=seed, stats_window_size=EPISODES_KEPT, **own)
-        except (ValueError, TypeError, AssertionError, gym.error.Error) as error:
+        except Exception as error:  # what an env or an algorithm may raise of a value is anything
             raise UserError(f"{name} on {env_id}: {first_line(error)}") from error
-        model.learn(n_timesteps)
+        try:
+            model.learn(n_timesteps)
+        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+            raise UserError(f"{name} on {env_id}: {first_line(error)}") from error
         returns.append(np.array([episode["r"] for episode in model.ep_info_buffer or ()]))
     return returns
+
+
+def comparison_lines(returns: dict[str, list[np.ndarray]], window: int) -> list[str]:
+    """Say in numbers what the figure shows: mean return of all training episodes and of the last ones, ± over seeds.
+
+    :param returns: algorithm → returns of its episodes, one array a seed
+    :param window: how many are the last ones
+    """
+    width, lines = max(map(len, returns)), []
+    for name, runs in returns.items():
+        spans = [[run[-n:].mean() for run in runs if len(run)] for n in (window, max(map(len, runs), default=1) or 1)]
+        last, every = (
+            f"{np.mean(means):8.2f} ± {plotting.t_quantile(len(means) - 1) * np.std(means, ddof=1) / len(means) ** 0.5:.2f}"
+            if len(means) > 1
+            else f"{np.mean(means):8.2f}"
+            for means in spans
+        )
+        lines.append(f"{name:{width}}  last {window} episodes {last}, all {every} (mean ± 95 %, {len(runs)} seeds)")
+    return lines
 
 
 def comparison_figure(returns: dict[str, list[np.ndarray]], env_id: str, window: int, title: str) -> "Figure":

@@ -6,6 +6,7 @@ environment id, or ``atari`` for all Atari games, or ``default``; the first entr
 
 import importlib.resources
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,43 @@ def read_entries(path: str | Path) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def entry_key(entries: dict[str, dict[str, Any]], env_id: str, is_atari: bool, path: str | Path) -> str:
+def is_atari(env_id: str) -> bool:
+    """Whether rl_zoo3 takes a registered env for an Atari game."""
+    import gymnasium as gym
+
+    return "AtariEnv" in str(gym.registry[env_id].entry_point)
+
+
+def entry_key(entries: dict[str, dict[str, Any]], env_id: str, is_atari: bool, path: str | Path, algo: str = "") -> str:
     """Return the key of the entry that rl_zoo3 will use for an environment.
 
+    :param algo: the algorithm, for the message
     :raises UserError: if there is none
     """
     for key in (env_id, *(["atari"] if is_atari else []), "default"):
         if key in entries:
             return key
-    raise UserError(f"{path} has no entry for {env_id!r}{nearest(env_id, entries)}; entries: {', '.join(map(str, entries))}")
+    raise UserError(
+        f"{path} has no entry for {env_id!r}{_why_not(algo, env_id)}{nearest(env_id, entries)}; entries: "
+        f"{', '.join(map(str, entries))}. Give the env one in a file of your own (--conf-file)"
+    )
+
+
+def _why_not(algo: str, env_id: str) -> str:
+    """Say that an algorithm cannot learn an env at all, where the spaces tell."""
+    import gymnasium as gym
+    from gymnasium.spaces import Discrete
+
+    if not registry.row(algo).target.startswith("sb3_lecture.tabular") if algo else True:
+        return ""
+    try:
+        env = gym.make(env_id)
+        finite = [isinstance(space, Discrete) for space in (env.observation_space, env.action_space)]
+        env.close()
+    except Exception:  # an env that cannot be made: then this is not what is wrong
+        return ""
+    lacking = [what for what, ok in zip(("observations", "actions"), finite, strict=True) if not ok]
+    return f": {algo} needs finite {' and '.join(lacking)}" if lacking else ""
 
 
 def check_hyperparameters(algo: str, names: Any, source: str) -> None:
@@ -90,6 +119,77 @@ def check_hyperparameters(algo: str, names: Any, source: str) -> None:
             raise UserError(f"{source}: {name!r} is set on the command line, as --{name.replace('_', '-')}")
         if name not in known:
             raise UserError(f"{source}: {algo} has no hyperparameter {name!r}{nearest(str(name), known)}")
+
+
+#: rl_zoo3 makes schedules of them
+_SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
+_NOISES = ("normal", "ornstein-uhlenbeck")
+MAX_ENVS = 65_536
+
+
+def check_values(entry: dict[str, Any], source: str) -> None:
+    """Check the values that rl_zoo3 reads itself, and numbers that no algorithm can work with.
+
+    What remains, the algorithms' own constructors check.
+
+    :param entry: hyperparameters, as they stand in a config
+    :param source: where they come from, for the message
+    :raises UserError: if one is wrong
+    """
+    for name, value in entry.items():
+        if (expected := _wrong(name, value)) is not None:
+            raise UserError(f"{source}: {name} must be {expected}, not {_shown(value)}")
+    if entry.get("noise_type") is not None and entry.get("noise_std") is None:
+        raise UserError(f"{source}: noise_type needs noise_std, such as noise_std: 0.1")
+
+
+def _wrong(name: str, value: Any) -> str | None:
+    """What a value must be, if it is not that."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and math.isnan(value):
+        return "a number"
+    if name in ("n_envs", "n_timesteps", "frame_stack"):
+        most = MAX_ENVS if name == "n_envs" else 2**62
+        whole = number and math.isfinite(value) and value == int(value)
+        fits = whole and 1 <= value <= most and (name == "n_timesteps" or isinstance(value, int))
+        return None if fits or (value is None and name == "frame_stack") else f"a whole number from 1 to {most:,}"
+    if name in _SCHEDULED and value is not None:
+        text = value.split("_", 1) if isinstance(value, str) else []
+        if (name, value) == ("learning_rate", "1/N") or callable(value):
+            return None
+        size = _float(text[1]) if len(text) == 2 and text[0].startswith("lin") else value if number else None
+        right = size is not None and math.isfinite(size) and (size >= 0 or (number and name.startswith("clip_range")))
+        return None if right else "a number from 0, or lin_ and one, such as lin_0.001"
+    if name in ("gamma", "gae_lambda", "lambda_"):
+        return None if number and 0 <= value <= 1 else "a number from 0 to 1, without quotes"
+    if name == "noise_type":
+        return None if value is None or value in _NOISES else " or ".join(map(repr, _NOISES))
+    if name == "noise_std":
+        return None if value is None or (number and 0 <= value < math.inf) else "a number from 0"
+    if name in ("env_kwargs", "monitor_kwargs", "policy_kwargs", "replay_buffer_kwargs"):
+        text_is_read = name != "env_kwargs" and isinstance(value, str)
+        return None if value is None or text_is_read or _is_arguments(value) else "arguments such as {size: 3}"
+    if name == "normalize":
+        return None if isinstance(value, (bool, str)) or _is_arguments(value) else "true, false or arguments of VecNormalize"
+    if name == "policy":
+        return None if isinstance(value, (str, type)) else "a text such as MlpPolicy"
+    return None
+
+
+def _is_arguments(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _parameters(cls: type) -> set[str]:

@@ -18,7 +18,9 @@ FPS = 6.0
 MAX_CURVES = 8
 
 
-def dream(folder: str, output: str | None, context: int, length: int, n_episodes: int, seed: int) -> list[Path]:
+def dream(
+    folder: str, output: str | None, context: int, length: int, n_episodes: int, seed: int, trust: bool = False
+) -> list[Path]:
     """Play episodes with a run's model, foretell them, and write a video of the pictures and a figure of the numbers.
 
     :param folder: the run's
@@ -27,14 +29,15 @@ def dream(folder: str, output: str | None, context: int, length: int, n_episodes
     :param length: longest episode, in observations
     :param n_episodes: episodes in the video; numbers are drawn of the first
     :param seed: of the env and of all draws
+    :param trust: run what the run's files hold
     :return: the files
     :raises UserError: if the run's model has no world model, or the output's ending fits nothing that it foretells
     """
     run = open_run(folder)
     set_random_seed(seed)
-    env = playing.make_run_env(run, seed)
+    env = playing.make_run_env(run, seed, trust=trust)
     try:
-        model = playing.load_model(run, env=env)
+        model = playing.load_model(run, env=env, trust=trust)
         policy = model.policy
         if not hasattr(policy, "open_loop"):
             raise UserError(f"{run.algo} learns no world model that could be drawn; dreamer_v3 and world_models do")

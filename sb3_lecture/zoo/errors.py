@@ -1,6 +1,7 @@
-"""The one exception for what the user can put right; the command line prints it as one line and exits with code 2."""
+"""The one exception for what the user can put right, which ``main`` prints as one line, and texts for such lines."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -27,3 +28,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message that says something, or its class's name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def hide_passwords(text: str) -> str:
+    """A text, such as a command, with the passwords of all URLs in it hidden."""
+    return re.sub(r"(://[^/:@\s]*:)[^/@\s]*@", r"\1***@", text)

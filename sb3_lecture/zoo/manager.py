@@ -9,17 +9,23 @@ Overrides and why:
 - ``create_callbacks`` evaluates MaskablePPO with its masks; ``setup_experiment`` adds the exact evaluation, and plays
   matches in place of evaluation episodes where two players alternate.
 - with tensorboard a world model shows what it foretells;
+- ``_preprocess_hyperparams``, ``_maybe_normalize`` and ``_save_config`` read and write plain data, where rl_zoo3 evaluates
+  texts and unpickles (``--trust`` does as rl_zoo3);
 - ``learn`` remembers Ctrl-C, which rl_zoo3 swallows; ``save_trained_model`` writes beside and renames.
 """
 
 import os
+import shlex
 import shutil
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
+import yaml
 from rl_zoo3 import exp_manager
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_latest_run_id
@@ -27,16 +33,24 @@ from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import EvalCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, ProgressBarCallback
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import ConstantSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, sync_envs_normalization
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnv,
+    VecEnvWrapper,
+    VecMonitor,
+    VecNormalize,
+    sync_envs_normalization,
+)
 
 from sb3_lecture.common.render_callback import TerminalRenderCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.model_based.dream_video import DreamCallback
-from sb3_lecture.zoo import configs, registry
-from sb3_lecture.zoo.errors import UserError, first_line
+from sb3_lecture.zoo import configs, registry, safe
+from sb3_lecture.zoo.errors import UserError, first_line, hide_passwords
 from sb3_lecture.zoo.grading import board_callback, exact_callback, is_self_play
 from sb3_lecture.zoo.seams import replaced
 
@@ -71,10 +85,16 @@ class LectureExperimentManager(ExperimentManager):
         if self.config.endswith((".yml", ".yaml")):
             entries = configs.read_entries(self.config)
             key = configs.entry_key(entries, self.env_name.gym_id, self._is_atari, self.config)
-            configs.check_hyperparameters(self.algo, entries[key], f"{self.config}, entry {key!r}")
+            source = f"{self.config}, entry {key!r}"
+            configs.check_hyperparameters(self.algo, entries[key], source)
+            overridden = {"n_timesteps"} if self.n_timesteps > 0 else set()
+            overridden |= set(self.custom_hyperparams or {})
+            configs.check_values({key: value for key, value in entries[key].items() if key not in overridden}, source)
         configs.check_hyperparameters(self.algo, self.custom_hyperparams or {}, "--hyperparams")
+        configs.check_values(self.custom_hyperparams or {}, "--hyperparams")
         hyperparams, saved = super().read_hyperparameters()
         configs.check_hyperparameters(self.algo, hyperparams, self.config)
+        configs.check_values(hyperparams, self.config)
         for name in ("policy", *(() if self.n_timesteps > 0 else ("n_timesteps",))):
             if hyperparams.get(name) is None:
                 raise UserError(f"{self.config}: the entry for {self.env_name.gym_id!r} lacks {name!r}")
@@ -87,14 +107,17 @@ class LectureExperimentManager(ExperimentManager):
             self.eval_freq = MAX_EVAL_FREQ if self._is_atari else min(MAX_EVAL_FREQ, often)  # Atari's games are long
         return hyperparams, saved
 
-    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]] | None:
+    def setup_experiment(self) -> tuple[BaseAlgorithm, dict[str, Any]]:
         """Build the envs, the callbacks and the model.
 
         :raises UserError: if the env or the algorithm refuses its arguments (``--verbose 2`` shows where)
         """
         try:
             results = super().setup_experiment()
-        except (ValueError, TypeError, AssertionError, gym.error.Error) as error:
+        except (UserError, OSError):
+            self._abandon()
+            raise
+        except Exception as error:  # what a config's values may raise in an env, a wrapper or an algorithm is anything
             self._abandon()
             if self.verbose >= 2:
                 raise
@@ -102,8 +125,7 @@ class LectureExperimentManager(ExperimentManager):
         except BaseException:
             self._abandon()
             raise
-        if results is None:
-            return None
+        assert results is not None, "rl_zoo3's tuner is not used"
         model, saved = results
         env = model.get_env()
         if isinstance(model, MaskablePPO) and env is not None and not is_masking_supported(env):
@@ -123,6 +145,28 @@ class LectureExperimentManager(ExperimentManager):
                 self.callbacks += board_callback(env, self.save_path, self.eval_freq * self.n_envs)
         return model, saved
 
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
+        """Parse the texts that rl_zoo3 would evaluate as Python, and check what it would call by its dotted name.
+
+        :raises UserError: if a text is no value of the allow-list, or a name no class of its kind
+        """
+        trust = getattr(self.args, "trust", False)
+        try:
+            for key in ("policy_kwargs", "replay_buffer_class", "replay_buffer_kwargs", "normalize", "monitor_kwargs"):
+                if isinstance(hyperparams.get(key), str):
+                    try:
+                        hyperparams[key] = safe.value(hyperparams[key], trust)
+                    except ValueError as error:
+                        raise ValueError(f"{key}: {error}") from error
+            configs.check_values(hyperparams, self.config)
+            for key, base in (("env_wrapper", gym.Wrapper), ("vec_env_wrapper", VecEnvWrapper), ("callback", BaseCallback)):
+                safe.check_classes(hyperparams.get(key), base, key)
+            if "." in str(hyperparams.get("policy", "")):
+                safe.check_classes(hyperparams["policy"], BasePolicy, "policy")
+        except ValueError as error:
+            raise UserError(f"{self.config}: {error}") from error
+        return super()._preprocess_hyperparams(hyperparams)
+
     @staticmethod
     def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
         """Make schedules of "linear_0.1"; the tables' "1/N" stays as it is.
@@ -135,12 +179,18 @@ class LectureExperimentManager(ExperimentManager):
         return {key: value.val if isinstance(value, ConstantSchedule) else value for key, value in made.items()}
 
     def create_log_folder(self) -> None:
-        """Make the run's folder, under the next number that nobody has taken."""
+        """Make the run's folder, under the next number that nobody has taken.
+
+        :raises UserError: if none can be made there
+        """
         while True:
             try:
-                os.makedirs(self.save_path)
+                os.makedirs(self.log_path, exist_ok=True)
+                os.mkdir(self.save_path)
                 break
-            except FileExistsError:
+            except OSError as error:
+                if not (isinstance(error, FileExistsError) and os.path.isdir(self.save_path)):
+                    raise UserError(f"--log-folder {self.log_folder}: {error.strerror}: {error.filename}") from error
                 number = get_latest_run_id(self.log_path, self.env_name) + 1
                 self.save_path = os.path.join(self.log_path, f"{self.env_name}_{number}")
         self.params_path = f"{self.save_path}/{self.env_name}"
@@ -152,6 +202,30 @@ class LectureExperimentManager(ExperimentManager):
             env.close()
         if Path(self.params_path).is_dir():  # made by this run: makedirs would have refused another's
             shutil.rmtree(self.save_path)
+
+    def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
+        """Write hyperparameters, arguments and command into the run, as YAML that holds plain data alone."""
+        folder = Path(self.params_path)
+        for name, values in (("config.yml", saved_hyperparams), ("args.yml", vars(self.args))):
+            plain = {key: safe.plain(value) for key, value in sorted(values.items()) if not callable(value)}
+            if plain.get("study") and name == "args.yml":
+                plain["study"] = hide_passwords(plain["study"])
+            (folder / name).write_text(yaml.safe_dump(plain), encoding="utf-8")
+        (folder / "command.txt").write_text(hide_passwords(shlex.join(sys.orig_argv)), encoding="utf-8")
+        print(f"Log path: {self.save_path}")
+
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        """Load a saved model's statistics without running what their pickle may hold."""
+        saved = Path(self.trained_agent).parent / self.env_name / "vecnormalize.pkl"
+        if self.continue_training and saved.is_file():
+            normalized = safe.load_vec_normalize(saved, env, getattr(self.args, "trust", False))
+        elif self.normalize:
+            normalized = VecNormalize(env, **self.normalize_kwargs)
+        else:
+            return env
+        if eval_env:
+            normalized.training = normalized.norm_reward = False
+        return normalized
 
     def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
         """Create the envs; our worlds, where several are stepped and no env wrapper is asked for, as a compiled vector env."""
@@ -216,9 +290,26 @@ class LectureExperimentManager(ExperimentManager):
                 self.interrupted = True
 
         # all that super().learn touches of a model, with a learn that remembers the interrupt
-        super().learn(SimpleNamespace(learn=learn, policy=model.policy, env=model.env))  # type: ignore[arg-type]
+        try:
+            super().learn(SimpleNamespace(learn=learn, policy=model.policy, env=model.env))  # type: ignore[arg-type]
+        except OSError:
+            raise
+        except Exception as error:
+            if self.verbose >= 2:
+                raise
+            raise self._failed(model, error) from error
         if self.interrupted:
             print(f"Interrupted after {model.num_timesteps} of {self.n_timesteps} steps; saving the model as it is.")
+
+    def _failed(self, model: BaseAlgorithm, error: Exception) -> UserError:
+        """Say in one line what ended the training; the traceback stays in the run, which goes if it never took a step."""
+        message = f"{self.algo} on {self.env_name.gym_id}: {first_line(error)}"
+        if model.num_timesteps == 0:
+            self._abandon()
+            return UserError(f"{message} (--verbose 2 shows where)")
+        path = Path(self.save_path) / "error.txt"
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        return UserError(f"{message} (after {model.num_timesteps} steps; the traceback is in {path})")
 
     def save_trained_model(self, model: BaseAlgorithm) -> None:
         """Save the model, and where asked its replay buffer and VecNormalize's statistics.

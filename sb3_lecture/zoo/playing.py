@@ -1,5 +1,6 @@
 """Load a run's model and let it play: in the terminal, in a window, into a video file, or unseen."""
 
+import contextlib
 import inspect
 import os
 import sys
@@ -12,12 +13,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
-from rl_zoo3.utils import create_test_env, get_saved_hyperparams
+from rl_zoo3.utils import create_test_env
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecTransposeImage
 
-from sb3_lecture.zoo import registry
+from sb3_lecture.zoo import registry, safe
 from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.runs import Run
 
@@ -42,6 +43,16 @@ class Episode:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
+def check_registered(run: Run) -> None:
+    """Refuse a run on an env that nobody has registered.
+
+    :raises UserError: if so; it names the packages that the training imported
+    """
+    if run.env_id not in gym.registry:
+        packages = f"; it was made with --gym-packages {' '.join(run.packages)}" if run.packages else ""
+        raise UserError(f"{run.path} is on {run.env_id!r}, which is not registered{packages}")
+
+
 def make_run_env(
     run: Run,
     seed: int = 0,
@@ -49,6 +60,7 @@ def make_run_env(
     env_kwargs: dict[str, Any] | None = None,
     show: Callable[[Any, bool], None] | None = None,
     norm_reward: bool = False,
+    trust: bool = False,
 ) -> VecEnv:
     """Make one env as the run's training had it: kwargs, wrappers, VecNormalize's statistics, frame stack.
 
@@ -58,39 +70,60 @@ def make_run_env(
     :param env_kwargs: arguments on top of the run's
     :param show: gets each picture, see ``FrameTap``
     :param norm_reward: whether VecNormalize scales the rewards too
-    :raises UserError: if the env refuses its arguments, or its package is missing
+    :param trust: run what the run's files hold: Python in texts, pickles
+    :raises UserError: if the env refuses its arguments, its package is missing, or a file is damaged or would run code
     """
-    hyperparams, stats_path = get_saved_hyperparams(str(run.params_path), norm_reward=norm_reward, test_mode=True)
-    kwargs = {**(hyperparams.pop("env_kwargs", None) or {})}
-    if run.saved_args().get("env_kwargs"):  # rl_zoo3: the command line's replace the config's
-        kwargs = dict(run.saved_args()["env_kwargs"])
-    kwargs.update(env_kwargs or {})
-    if render_mode is not None:
-        kwargs["render_mode"] = render_mode
-    if show is not None:
-        own = hyperparams.get("env_wrapper") or []
-        hyperparams["env_wrapper"] = [*(own if isinstance(own, list) else [own]), {FrameTap: {"show": show}}]
+    check_registered(run)
+    options = run.options(trust)
+    wrappers = options.get("env_wrapper") or []
+    wrappers = list(wrappers) if isinstance(wrappers, list) else [wrappers]
     try:
-        return create_test_env(
-            run.env_id,
-            stats_path=stats_path,
-            seed=seed,
-            should_render=False,
-            hyperparams=hyperparams,
-            env_kwargs=kwargs,
-        )
-    except (ValueError, TypeError, gym.error.Error) as error:
+        kwargs = {**(options.get("env_kwargs") or {}), **(env_kwargs or {})}
+        if render_mode is not None:
+            kwargs["render_mode"] = render_mode
+        safe.check_classes(wrappers, gym.Wrapper, "env_wrapper")
+        safe.check_classes(options.get("vec_env_wrapper"), VecEnvWrapper, "vec_env_wrapper")
+        hyperparams = {"env_wrapper": [*wrappers, *([{FrameTap: {"show": show}}] if show is not None else [])]}
+        if options.get("vec_env_wrapper") is not None:
+            hyperparams["vec_env_wrapper"] = options["vec_env_wrapper"]
+        env = create_test_env(run.env_id, seed=seed, should_render=False, hyperparams=hyperparams, env_kwargs=kwargs)
+    except Exception as error:  # what an env or a wrapper may raise is anything
         raise UserError(f"cannot make {run.env_id} as {run.path} had it: {first_line(error)}") from error
+    try:
+        return _normalized_and_stacked(run, env, options, norm_reward, trust)
+    except BaseException:
+        env.close()
+        raise
 
 
-def load_model(run: Run, path: Path | None = None, env: VecEnv | None = None, device: str = "auto") -> BaseAlgorithm:
+def _normalized_and_stacked(run: Run, env: VecEnv, options: dict[str, Any], norm_reward: bool, trust: bool) -> VecEnv:
+    normalize = options.get("normalize")
+    if isinstance(normalize, str):
+        try:
+            normalize = safe.value(normalize, trust)
+        except ValueError as error:
+            raise UserError(f"{run.params_path / 'config.yml'}: normalize: {error}") from error
+    if normalize:
+        env = safe.load_vec_normalize(run.params_path / "vecnormalize.pkl", env, trust)
+        env.training = False  # type: ignore[attr-defined]
+        env.norm_reward = norm_reward  # type: ignore[attr-defined]
+    stack = options.get("frame_stack")
+    if stack is not None and not (isinstance(stack, int) and 1 <= stack <= 1000):
+        raise UserError(f"{run.params_path / 'config.yml'}: frame_stack {stack!r} must be a whole number from 1")
+    return VecFrameStack(env, stack) if stack is not None else env
+
+
+def load_model(
+    run: Run, path: Path | None = None, env: VecEnv | None = None, device: str = "auto", trust: bool = False
+) -> BaseAlgorithm:
     """Load a run's model to play with it: without the memory of its replay buffer.
 
     :param run: the run
     :param path: the model's file; None: the model that training ended with
     :param env: the env to play in, needed by HER's models
     :param device: where to put it
-    :raises UserError: if the file is missing or belongs to another algorithm
+    :param trust: run what the file holds
+    :raises UserError: if the file is missing, is damaged, or belongs to another algorithm or env
     """
     path = run.model_path if path is None else path
     if not path.is_file():
@@ -98,7 +131,7 @@ def load_model(run: Run, path: Path | None = None, env: VecEnv | None = None, de
         hint = f"; it holds {', '.join(others)}" if others else "; was the training killed before it saved?"
         raise UserError(f"{run.path} holds no {path.name}{hint}")
     cls = registry.algorithm(run.algo)
-    hyperparams, _ = get_saved_hyperparams(str(run.params_path))
+    hyperparams = run.options()
     kwargs: dict[str, Any] = {"device": device}
     if "buffer_size" in inspect.signature(cls.__init__).parameters:  # type: ignore[misc]
         kwargs["buffer_size"] = PLAYING_BUFFER_SIZE
@@ -107,9 +140,23 @@ def load_model(run: Run, path: Path | None = None, env: VecEnv | None = None, de
     if "HerReplayBuffer" in str(hyperparams.get("replay_buffer_class", "")):
         kwargs["env"] = env
     try:
-        return cls.load(path, **kwargs)
-    except (ValueError, KeyError, RuntimeError) as error:
+        model = cls.load(path, **kwargs)
+        if env is not None:
+            _check_spaces(model, env)
+    except Exception as error:  # a damaged file brings anything
         raise UserError(f"cannot load {path} as {run.algo}: {first_line(error)}") from error
+    return model
+
+
+def _check_spaces(model: BaseAlgorithm, env: VecEnv) -> None:
+    """Refuse an env of other spaces; pictures may have their channels first in the model and last in the env."""
+    seen = [env.observation_space]
+    with contextlib.suppress(AssertionError):  # no picture
+        seen.append(VecTransposeImage.transpose_space(env.observation_space))  # type: ignore[arg-type]
+    if model.observation_space not in seen:
+        raise ValueError(f"it observes {model.observation_space}, the env has {env.observation_space}")
+    if model.action_space != env.action_space:
+        raise ValueError(f"it acts in {model.action_space}, the env has {env.action_space}")
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------

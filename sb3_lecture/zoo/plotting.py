@@ -3,6 +3,7 @@
 Matplotlib is imported where a picture is drawn, and draws to files only (Agg), whatever backend the machine has.
 """
 
+import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sb3_lecture.zoo.errors import UserError
+from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.runs import Run, is_self_play_run, read_board, read_episodes, read_evaluations, read_exact
 
 if TYPE_CHECKING:
@@ -399,16 +400,35 @@ def _draw_arrows(
         )  # fmt: skip
 
 
-def save(figure: "Figure", path: str | Path) -> Path:
-    """Write a picture; the format follows the file's ending (png, pdf, svg, …).
+def check_output(path: str | Path) -> Path:
+    """Refuse a picture's file before the work that would be drawn into it.
 
-    :raises UserError: if the ending is unknown or the folder does not exist
+    :raises UserError: if the ending is unknown, or no file can be written there
     """
+    from matplotlib.backend_bases import FigureCanvasBase
+
     path = Path(path)
-    formats = sorted(figure.canvas.get_supported_filetypes())
+    formats = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix.lstrip(".").lower() not in formats:
         raise UserError(f"cannot write {path}: its ending must be one of {', '.join(formats)}")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: the folder {path.parent} does not exist")
-    figure.savefig(path, dpi=140)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: {'it is a folder' if path.is_dir() else 'permission denied'}")
+    return path
+
+
+def save(figure: "Figure", path: str | Path) -> Path:
+    """Write a picture, beside its place first; the format follows the file's ending (png, pdf, svg, …).
+
+    :raises UserError: if the ending is unknown, or the file cannot be written
+    """
+    path = check_output(path)
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        figure.savefig(beside, dpi=140, format=path.suffix.lstrip(".").lower())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
     return path

@@ -30,7 +30,7 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
 
     :param manager: the run's manager
     :param model: the trained model
-    :param enjoy_command: how the user calls ``enjoy``
+    :param enjoy_command: how the user watches it
     """
     run = open_run(manager.save_path)
     pictures = []
@@ -51,8 +51,7 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
     print(f"Run:     {run.path}")
     for picture in pictures:
         print(f"Picture: {picture}")
-    folder = "" if Path(manager.log_folder) == Path("logs") else f" -f {manager.log_folder}"
-    print(f"Next:    {enjoy_command} --algo {run.algo} --env {run.env_id}{folder}")
+    print(f"Next:    {enjoy_command}")
 
 
 def _value_map(run: Run, grade: "grading.Grade | grading.PredictionGrade") -> list[Path]:
@@ -72,6 +71,7 @@ def enjoy(args: argparse.Namespace) -> int:
     :raises UserError: if there is no such run, or the env cannot be shown in that way
     """
     run = find_run(args.folder, args.algo or _newest_algorithm(args.folder), args.env, args.exp_id)
+    playing.check_registered(run)
     render_mode = playing.choose_render_mode(run.env_id, args.render, args.video)
     screen: playing.Terminal | playing.Video | None = None
     if args.video is not None:
@@ -80,10 +80,11 @@ def enjoy(args: argparse.Namespace) -> int:
         screen = playing.Terminal(args.fps or TERMINAL_FPS)
     set_random_seed(args.seed)
     env = playing.make_run_env(
-        run, args.seed, render_mode, args.env_kwargs, None if screen is None else screen.show, args.norm_reward
-    )
+        run, args.seed, render_mode, args.env_kwargs, None if screen is None else screen.show, args.norm_reward,
+        args.trust,
+    )  # fmt: skip
     try:
-        model = playing.load_model(run, _model_path(run, args), env, args.device)
+        model = playing.load_model(run, _model_path(run, args), env, args.device, args.trust)
         random_by_default = ExperimentManager.is_atari(run.env_id) or ExperimentManager.is_minigrid(run.env_id)
         deterministic = args.deterministic or not (args.stochastic or random_by_default)
         how = "best actions" if deterministic else "actions drawn from the policy"
@@ -149,6 +150,7 @@ def plot(
     window: int | None = None,
     values: bool = True,
     evaluations: bool = False,
+    trust: bool = False,
 ) -> None:
     """Draw the learning curves of runs into one picture, and the value map of each grid world's run into its folder.
 
@@ -157,6 +159,7 @@ def plot(
     :param window: episodes in the rolling mean; None: chosen by the number of episodes
     :param values: whether to draw value maps
     :param evaluations: whether evaluation episodes alone are drawn
+    :param trust: run what the runs' files hold
     :raises UserError: if a folder is no run, or there is nothing to draw
     """
     runs = [run for folder in folders for run in _runs_in(Path(folder))]
@@ -169,7 +172,7 @@ def plot(
         pass
     print(f"Picture: {plotting.save(plotting.learning_curve(runs, window, evaluations), path)}")
     for run in runs if values else []:
-        for picture in _draw_values(run):
+        for picture in _draw_values(run, trust):
             print(f"Picture: {picture}")
 
 
@@ -178,14 +181,14 @@ def _runs_in(folder: Path) -> list[Run]:
     return [open_run(path) for path in inside] if inside else [open_run(folder)]
 
 
-def _draw_values(run: Run) -> list[Path]:
+def _draw_values(run: Run, trust: bool) -> list[Path]:
     if not run.model_path.is_file():
         return []
-    env: VecEnv = playing.make_run_env(run)
+    env: VecEnv = playing.make_run_env(run, trust=trust)
     try:
         if not grading.has_law(env):
             return []
-        grade = grading.grade(playing.load_model(run, env=env), env)
+        grade = grading.grade(playing.load_model(run, env=env, trust=trust), env)
     finally:
         env.close()
     if grade is None or isinstance(grade, str):

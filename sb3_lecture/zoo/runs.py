@@ -6,6 +6,8 @@ rl_zoo3 lays a run out as ``logs/<algo>/<env>_<number>/``: the model ``<env>.zip
 """
 
 import csv
+import io
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import yaml
 from gymnasium.envs.registration import load_env_creator
 from huggingface_sb3 import EnvironmentName
 
-from sb3_lecture.zoo.errors import UserError, nearest
+from sb3_lecture.zoo.errors import UserError, first_line, nearest
+from sb3_lecture.zoo.safe import read_yaml
 
 EXACT_FILE = "exact.npz"
 BOARD_FILE = "board.npz"
@@ -31,12 +33,14 @@ class Run:
     :param algo: the algorithm's name
     :param env_id: the environment's id
     :param seed: the seed; None where the folder does not say
+    :param packages: those that the command imported, which register envs
     """
 
     path: Path
     algo: str
     env_id: str
     seed: int | None = None
+    packages: tuple[str, ...] = ()
 
     @property
     def env_name(self) -> EnvironmentName:
@@ -63,11 +67,13 @@ class Run:
         """Read the arguments of the command that made the run."""
         return _read_args(self.params_path / "args.yml")
 
-    def options(self) -> dict[str, Any]:
-        """Read the hyperparameters and env_kwargs that the run was made with; empty if they were not saved."""
+    def options(self, trust: bool = False) -> dict[str, Any]:
+        """Read the hyperparameters and env_kwargs that the run was made with; empty if they were not saved.
+
+        :param trust: build the Python objects that the file names
+        """
         path = self.params_path / "config.yml"
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_ArgsLoader) if path.is_file() else None
-        options = dict(config) if isinstance(config, dict) else {}
+        options = read_yaml(path, trust) if path.is_file() else {}
         if env_kwargs := self.saved_args().get("env_kwargs"):
             options["env_kwargs"] = env_kwargs
         return options
@@ -87,7 +93,11 @@ def open_run(path: str | Path) -> Run:
         raise UserError(f"{path} is no run's folder: it must hold one <env>/args.yml, as logs/<algo>/<env>_<number> does")
     args = _read_args(found[0])
     seed = args.get("seed")
-    return Run(path, str(args.get("algo", path.parent.name)), str(args["env"]), seed if isinstance(seed, int) else None)
+    packages = args.get("gym_packages")
+    return Run(
+        path, str(args.get("algo", path.parent.name)), args["env"], seed if isinstance(seed, int) else None,
+        tuple(map(str, packages)) if isinstance(packages, list) else (),
+    )  # fmt: skip
 
 
 def find_runs(folder: str | Path, algo: str, env_id: str | None = None) -> list[Run]:
@@ -134,7 +144,8 @@ def is_self_play_run(run: Run) -> bool:
         return False
     from sb3_lecture_envs.board.env import BoardEnv
 
-    alone = (run.options().get("env_kwargs") or {}).get("opponent") is None
+    kwargs = run.options().get("env_kwargs")
+    alone = not isinstance(kwargs, dict) or kwargs.get("opponent") is None
     return alone and isinstance(creator, type) and issubclass(creator, BoardEnv)
 
 
@@ -146,14 +157,20 @@ def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """
     rows: list[tuple[float, float, int]] = []  # (seconds, return, length)
     for path in sorted(run.path.glob("*monitor.csv")):
-        with open(path, newline="", encoding="utf-8") as lines:
-            header = re.search(r'"t_start":\s*([0-9.e+]+)', next(lines, ""))
+        with open(path, newline="", encoding="utf-8", errors="replace") as lines:
+            header = re.search(r'"t_start":\s*([0-9]+(?:\.[0-9]*)?(?:e\+?[0-9]+)?)', next(lines, ""))
             t_start = float(header[1]) if header else 0.0
-            for row in csv.DictReader(lines):
+            read = csv.DictReader(line.replace("\0", "") for line in lines)
+            while True:
                 try:
-                    rows.append((t_start + float(row["t"]), float(row["r"]), int(float(row["l"]))))
-                except (TypeError, ValueError):  # the line being written right now
+                    row = next(read)
+                    numbers = t_start + float(row["t"]), float(row["r"]), int(float(row["l"]))
+                except StopIteration:
+                    break
+                except (TypeError, ValueError, KeyError, OverflowError, csv.Error):  # damaged, or being written right now
                     continue
+                if all(map(math.isfinite, numbers)) and 0 < numbers[2] < 2**31:
+                    rows.append(numbers)
     rows.sort(key=lambda row: row[0])
     steps = np.cumsum([row[2] for row in rows], dtype=np.int64) // _frame_skip(run)
     returns = np.array([row[1] for row in rows], dtype=np.float64)
@@ -165,11 +182,11 @@ def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
 def _frame_skip(run: Run) -> int:
     """Frames a step of the agent: Monitor, which lies inside SB3's AtariWrapper, counts frames."""
     config = run.params_path / "config.yml"
-    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
     if "AtariWrapper" not in text:
         return 1
     skip = re.search(r"frame_skip:\s*(\d+)", text)
-    return int(skip[1]) if skip else 4
+    return max(1, int(skip[1])) if skip else 4
 
 
 def read_evaluations(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -178,10 +195,12 @@ def read_evaluations(run: Run) -> tuple[np.ndarray, np.ndarray]:
     :return: env steps of each evaluation, int [n]; mean return, float [n]
     """
     path = run.path / "evaluations.npz"
-    if not path.is_file():
+    data = _read_npz(path, ("timesteps", "results"))
+    if not data:
         return np.zeros(0, dtype=np.int64), np.zeros(0)
-    with np.load(path) as data:
-        return data["timesteps"], data["results"].mean(axis=1)
+    if data["results"].ndim != 2:
+        raise UserError(f"{path} is damaged: results have one row an evaluation; move it away to go without it")
+    return data["timesteps"], data["results"].mean(axis=1)
 
 
 def read_exact(run: Run) -> dict[str, np.ndarray]:
@@ -190,11 +209,7 @@ def read_exact(run: Run) -> dict[str, np.ndarray]:
     :return: ``timesteps``, ``values``, ``optimal_values``, ``regrets``, ``optimal_actions``, or of a prediction method
         ``timesteps``, ``rms_errors``, ``largest_errors``, each [n]; empty if there is none
     """
-    path = run.path / EXACT_FILE
-    if not path.is_file():
-        return {}
-    with np.load(path) as data:
-        return dict(data)
+    return _read_npz(run.path / EXACT_FILE, ("timesteps", "values", "optimal_values"))
 
 
 def read_board(run: Run) -> dict[str, np.ndarray]:
@@ -202,30 +217,30 @@ def read_board(run: Run) -> dict[str, np.ndarray]:
 
     :return: ``timesteps``, ``<opponent>_win``, ``_draw``, ``_loss`` and ``elo``, each [n]; empty if there is none
     """
-    path = run.path / BOARD_FILE
-    if not path.is_file():
-        return {}
-    with np.load(path) as data:
-        return dict(data)
-
-
-class _ArgsLoader(yaml.SafeLoader):
-    """YAML without code: an OrderedDict becomes a dict, any other Python object None."""
-
-
-def _ordered_dict(loader: yaml.SafeLoader, node: Any) -> dict[str, Any]:
-    return dict(loader.construct_sequence(node, deep=True)[0])
-
-
-_ArgsLoader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _ordered_dict)
-_ArgsLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+    return _read_npz(run.path / BOARD_FILE, ("timesteps",))
 
 
 def _read_args(path: Path) -> dict[str, Any]:
-    try:
-        args = yaml.load(path.read_text(encoding="utf-8"), Loader=_ArgsLoader)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-    if not isinstance(args, dict) or "env" not in args:
+    args = read_yaml(path)
+    if not isinstance(args.get("env"), str) or not args["env"]:
         raise UserError(f"{path} does not say which env the run was on")
     return args
+
+
+def _read_npz(path: Path, needed: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Read arrays of numbers that have one length; empty if there is no file.
+
+    :raises UserError: if the file is damaged
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:  # of a damaged file np.load keeps hold
+            arrays = {name: data[name] for name in data.files}
+        lengths = {len(arrays[name]) for name in needed}
+        if len(lengths) != 1 or not all(np.issubdtype(arrays[name].dtype, np.number) for name in needed):
+            raise ValueError("its columns are of several lengths, or no numbers")
+    except Exception as error:  # whatever a damaged file brings: BadZipFile, KeyError, EOFError, ValueError, …
+        missing = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
+        raise UserError(f"{path} is damaged: {missing}; move it away to go without it") from error
+    return arrays

@@ -8,8 +8,10 @@ Everything that was computed stands in the study, fresh scores too: after a kill
 import contextlib
 import dataclasses
 import importlib.util
+import multiprocessing
+import os
 import re
-import subprocess
+import shlex
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,8 +26,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from sb3_lecture.zoo import configs, tuning_report
-from sb3_lecture.zoo.errors import UserError, first_line
+from sb3_lecture.zoo import configs, tuning_orphans, tuning_report
+from sb3_lecture.zoo.errors import UserError, first_line, hide_passwords
 from sb3_lecture.zoo.tuning_config import write_entry
 from sb3_lecture.zoo.tuning_objective import (
     HYPERPARAMETERS,
@@ -50,6 +52,7 @@ from sb3_lecture.zoo.tuning_study import (
 )
 
 STUDY_FILE = "study.db"
+DASHBOARD_PORT = 8080
 #: attributes of a study
 SETTINGS, WINNER, FRESH = "settings", "winner", "fresh"
 #: fresh seeds begin so far above the trials' own
@@ -118,7 +121,10 @@ def tune(options: Options) -> int:
     if importlib.util.find_spec("scipy") is None:
         raise UserError("tune needs scipy: pip install 'sb3-lecture[tuning]'")
     pruner = make_pruner(options.pruner, len(settings.seeds), settings.n_evaluations)
-    options.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--folder: {error.strerror}: {options.folder}") from error
     job = Job(
         options.where, options.name, options.n_trials, Objective(settings), str(options.folder / "claims.lock"),
         options.sampler, options.seed, pruner, options.heartbeat, options.grace,
@@ -200,7 +206,9 @@ def _judge(study: Study, options: Options) -> Verdict:
     with bar:
         for _ in range(_POOLS):
             with contextlib.suppress(BrokenProcessPool):  # somebody killed a process: its seeds are still left
-                pool = ProcessPoolExecutor(options.n_workers, mp_context=context(_PRELOAD))
+                pool = ProcessPoolExecutor(
+                    options.n_workers, mp_context=context(_PRELOAD), initializer=tuning_orphans.end_with_parent
+                )
                 with pool:
                     futures = {
                         pool.submit(fresh_score, options.settings, values[name], seed): key
@@ -281,7 +289,7 @@ def _facts(options: Options, study: Study) -> dict[str, Any]:
     over = "mean" if settings.quantile is None else f"{settings.quantile:g}-quantile"
     what = "last evaluation" if settings.score == "final" else f"mean of {settings.n_evaluations} evaluations"
     return {
-        "Command": " ".join(sys.argv),
+        "Command": hide_passwords(shlex.join(sys.argv)),
         "Algorithm": settings.algo,
         "Environment": settings.env_id,
         "Config": settings.conf_file,
@@ -304,16 +312,24 @@ def _dashboard(options: Options) -> Iterator[None]:
         raise UserError("--dashboard needs optuna-dashboard: pip install 'sb3-lecture[tuning]'")
     if is_proxy(options.where):
         raise UserError("--dashboard reads a file or a database: start it there, beside the server")
-    storage = f"sqlite:///{options.where}" if is_file(options.where) else options.where
-    code = "from optuna_dashboard._cli import main; main()"
-    command = [sys.executable, "-c", code, storage, "--port", "8080"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # it lists every request
-    print("Dashboard: http://127.0.0.1:8080/")
+    # a process of its own; what it shall open goes through a pipe, so that no password stands in a list of processes
+    server = multiprocessing.get_context("spawn").Process(target=_serve_dashboard, args=(options.where,), daemon=True)
+    server.start()
+    print(f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}/")
     try:
         yield
     finally:
         server.terminate()
-        server.wait()
+        server.join()
+
+
+def _serve_dashboard(where: str) -> None:
+    """Run optuna-dashboard, which would list every request."""
+    tuning_orphans.end_with_parent()
+    import optuna_dashboard
+
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+        optuna_dashboard.run_server(open_storage(where), host="127.0.0.1", port=DASHBOARD_PORT)
 
 
 def _wait_for_ctrl_c() -> None:

@@ -8,15 +8,16 @@ stops all others for 30 s, and it has no heartbeat. SQLite needs a local disk; m
 
 Workers write a heartbeat into the database's own table, by the database's own clock. Two gaps of Optuna's are closed here:
 
-- A worker killed between making its trial and its first heartbeat is never missed. Its clock starts when somebody looks.
-- Behind the gRPC proxy there is no heartbeat. Ours travels as a trial attribute of one name, which the server writes into
-  the heartbeat table instead; the server looks for stale trials itself.
+- A worker killed between making its trial and its first heartbeat is never missed. Its clock starts when somebody looks
+  (``start_clocks``).
+- Behind the gRPC proxy there is no heartbeat. Ours travels as a trial attribute of one name (``proxied_heartbeat``), which
+  the server writes into the heartbeat table instead; the server looks for stale trials itself.
 """
 
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ import optuna
 import sqlalchemy
 from filelock import FileLock
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, get_storage, run_grpc_proxy_server
-from optuna.storages._heartbeat import BaseHeartbeat
 
 from sb3_lecture.zoo.errors import UserError, first_line
 
@@ -53,15 +53,15 @@ class HeartbeatStorage(RDBStorage):
         with contextlib.suppress(optuna.exceptions.StorageInternalError):
             super().record_heartbeat(trial_id)
 
-    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+    def start_clocks(self) -> None:
+        """Give running trials without a heartbeat their first: their worker was killed before it, or is about to."""
         silent = sqlalchemy.text(
-            "SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING' "
-            "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+            "SELECT trial_id FROM trials WHERE state = 'RUNNING' AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
         )
         with self.engine.connect() as connection:
-            for trial_id in connection.execute(silent, {"study": study_id}).scalars().all():
-                self.record_heartbeat(trial_id)
-        return super()._get_stale_trial_ids(study_id)
+            ids = connection.execute(silent).scalars().all()
+        for trial_id in ids:
+            self.record_heartbeat(trial_id)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Write an attribute; that of a proxied worker's heartbeat becomes one."""
@@ -71,39 +71,36 @@ class HeartbeatStorage(RDBStorage):
             super().set_trial_system_attr(trial_id, key, value)
 
 
-class ProxyStorage(GrpcStorageProxy, BaseHeartbeat):
-    """Optuna's gRPC client with a heartbeat, which only our server understands.
+@contextlib.contextmanager
+def proxied_heartbeat(storage: BaseStorage, study_name: str, number: int, seconds: float) -> Iterator[None]:
+    """Beat for a trial behind the gRPC proxy, for which Optuna does not; other storages' trials have Optuna's own heartbeat.
 
-    :param host: the server's host
-    :param port: its port
-    :param heartbeat: seconds between two heartbeats
+    :param storage: where the study is
+    :param study_name: the study
+    :param number: the trial's number
+    :param seconds: between two heartbeats
     """
+    if not isinstance(storage, GrpcStorageProxy):
+        yield
+        return
+    import grpc
 
-    def __init__(self, host: str, port: int, heartbeat: int = HEARTBEAT) -> None:
-        super().__init__(host=host, port=port)
-        self._heartbeat = heartbeat
+    trial_id = storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study_name), number)
+    stop = threading.Event()
 
-    def record_heartbeat(self, trial_id: int) -> None:
-        """Say that the trial's worker lives; a server that is gone for a moment gets the next beat."""
-        import grpc
+    def beat() -> None:
+        while not stop.wait(seconds):
+            with contextlib.suppress(grpc.RpcError):  # a server that is gone for a moment gets the next beat
+                storage.set_trial_system_attr(trial_id, _HEARTBEAT_KEY, 0)
 
-        with contextlib.suppress(grpc.RpcError):
-            self.set_trial_system_attr(trial_id, _HEARTBEAT_KEY, 0)
-
-    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        return []  # the server's business
-
-    def get_heartbeat_interval(self) -> int | None:
-        """Seconds between two heartbeats."""
-        return self._heartbeat
-
-    def get_heartbeat_stale_trial_callback(self) -> Callable[..., None] | None:
-        """None: the server requeues."""
-        return None
-
-    def get_failed_trial_callback(self) -> Callable[..., None] | None:
-        """None, as above (Optuna's older name)."""
-        return None
+    thread = threading.Thread(target=beat, daemon=True)
+    storage.set_trial_system_attr(trial_id, _HEARTBEAT_KEY, 0)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def is_proxy(where: str) -> bool:
@@ -125,44 +122,54 @@ def open_storage(where: str, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> 
     :raises UserError: if it cannot be opened
     """
     if is_proxy(where):
-        return _open_proxy(where, heartbeat)
+        return _open_proxy(where)
     timings = {"heartbeat_interval": heartbeat, "grace_period": grace}
     try:
         if is_file(where):
+            Path(where).parent.mkdir(parents=True, exist_ok=True)
+            open(f"{where}.lock", "a").close()  # a lock that cannot be made would be waited for
             with file_lock(where):  # two that make the tables at once hinder each other
-                return get_storage(_open_file(Path(where), **timings))
-        return get_storage(_open_server(where, **timings))
+                return _open_file(Path(where), **timings)
+        return _open_server(where, **timings)
     except (sqlalchemy.exc.SQLAlchemyError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"cannot open the study storage {hide_password(where)}: {_reason(error)}") from error
 
 
 def file_lock(where: str) -> FileLock:
     """The lock beside a study's file; the kernel drops it when its holder dies."""
-    return FileLock(f"{where}.lock")
+    return FileLock(f"{where}.lock", timeout=BUSY_SECONDS)
 
 
 def _open_file(path: Path, **timings: int) -> HeartbeatStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    engine_kwargs = {"connect_args": {"timeout": BUSY_SECONDS}}
-    storage = HeartbeatStorage(f"sqlite:///{path}", engine_kwargs, **timings)  # type: ignore[arg-type]
+    url = sqlalchemy.URL.create("sqlite", database=str(path))
+    storage = HeartbeatStorage(_text(url), {"connect_args": {"timeout": BUSY_SECONDS}}, **timings)  # type: ignore[arg-type]
     with storage.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # kept in the file; a commit waits for the disk once, not thrice
     return storage
 
 
-def _open_server(url: str, **timings: int) -> HeartbeatStorage:
-    scheme, _, rest = url.partition("://")
+def _text(url: sqlalchemy.URL) -> str:
+    """A URL as Optuna takes it: text, in which it fills in ``{SCHEMA_VERSION}``."""
+    text = url.render_as_string(hide_password=False)
+    if sqlalchemy.make_url(text) != url:
+        raise ValueError("SQLAlchemy does not read back the name that it writes; give the file a plainer one")
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _open_server(where: str, **timings: int) -> HeartbeatStorage:
+    scheme = where.partition("://")[0]
     name, package = _DRIVERS.get(scheme, (scheme, scheme))
     if name.split("+")[0] not in _DRIVERS:
-        raise UserError(f"--storage {hide_password(url)}: a file, or one of postgresql://, mysql://, grpc://")
+        raise UserError(f"--storage {hide_password(where)}: a file, or one of postgresql://, mysql://, grpc://")
     try:
+        url = sqlalchemy.make_url(where).set(drivername=name)
         engine_kwargs = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
-        return HeartbeatStorage(f"{name}://{rest}", engine_kwargs, **timings)  # type: ignore[arg-type]
+        return HeartbeatStorage(_text(url), engine_kwargs, **timings)  # type: ignore[arg-type]
     except ImportError as error:
         raise UserError(f"--storage {scheme}:// needs {package}: {_INSTALL}") from error
 
 
-def _open_proxy(where: str, heartbeat: int) -> ProxyStorage:
+def _open_proxy(where: str) -> GrpcStorageProxy:
     try:
         parts = urlsplit(where)
         host, port = parts.hostname, parts.port
@@ -171,7 +178,7 @@ def _open_proxy(where: str, heartbeat: int) -> ProxyStorage:
     if not host or not port:
         raise UserError(f"--storage {where}: write grpc://host:port")
     try:
-        storage = ProxyStorage(host, port, heartbeat)
+        storage = GrpcStorageProxy(host=host, port=port)
         storage.wait_server_ready(timeout=CONNECT_SECONDS)
     except ImportError as error:
         raise UserError(f"--storage grpc:// needs grpcio: {_INSTALL}") from error
@@ -219,7 +226,7 @@ def serve(where: str, host: str, port: int, watch: Callable[[BaseStorage], None]
     # SQLite has no row locks: two calls at once could both take the same waiting trial
     pool = ThreadPoolExecutor(max_workers=1 if is_file(where) else 10)
     try:
-        run_grpc_proxy_server(storage, host=host, port=port, thread_pool=pool)
+        run_grpc_proxy_server(get_storage(storage), host=host, port=port, thread_pool=pool)
     except ImportError as error:
         raise UserError(f"tune-server needs grpcio: {_INSTALL}") from error
     except RuntimeError as error:  # the port is taken, or the host is not ours

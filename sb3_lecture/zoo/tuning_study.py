@@ -38,8 +38,9 @@ from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback, fail_
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from sb3_lecture.zoo import tuning_orphans
 from sb3_lecture.zoo.errors import UserError
-from sb3_lecture.zoo.tuning_storage import GRACE, HEARTBEAT, is_proxy, open_storage
+from sb3_lecture.zoo.tuning_storage import GRACE, HEARTBEAT, HeartbeatStorage, is_proxy, open_storage, proxied_heartbeat
 
 #: user attributes of a trial: why it failed, why it does not count, why it was pruned (absent: the pruner), who runs it
 TRACEBACK, VOID, DIVERGED, WORKER = "traceback", "void", "diverged", "worker"
@@ -163,8 +164,14 @@ def tally(study: Study) -> Counter[str]:
     return Counter(outcome(trial) for trial in study.get_trials(deepcopy=False) if counts(trial))
 
 
-def requeue_lost(study: Study) -> None:
-    """Close the trials whose worker is gone, and queue every lost one again, once."""
+def requeue_lost(study: Study, storage: BaseStorage) -> None:
+    """Close the trials whose worker is gone, and queue every lost one again, once.
+
+    :param study: the study
+    :param storage: what ``open_storage`` gave for it
+    """
+    if isinstance(storage, HeartbeatStorage):
+        storage.start_clocks()
     gone = [t for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if _is_dead(t.user_attrs.get(WORKER))]
     for trial in gone:
         with contextlib.suppress(ValueError):  # somebody else has closed it
@@ -182,7 +189,7 @@ def requeue_lost(study: Study) -> None:
 def requeue_all(storage: BaseStorage) -> None:
     """Do so in every study of a storage."""
     for name in optuna.get_all_study_names(storage):
-        requeue_lost(optuna.load_study(study_name=name, storage=storage))
+        requeue_lost(optuna.load_study(study_name=name, storage=storage), storage)
 
 
 def _why_void(trials: list[FrozenTrial], number: int, n_trials: int) -> str | None:
@@ -250,11 +257,19 @@ class Job:
     heartbeat: int = HEARTBEAT
     grace: int = GRACE
 
-    def open(self) -> Study:
-        """Open the study, which is made where there is none."""
+    def connect(self) -> BaseStorage:
+        """Open the storage."""
+        quiet()
+        return open_storage(self.storage, self.heartbeat, self.grace)
+
+    def open(self, storage: BaseStorage | None = None) -> Study:
+        """Open the study, which is made where there is none.
+
+        :param storage: what ``connect`` gave; None: a connection of its own
+        """
         quiet()
         return optuna.create_study(
-            storage=open_storage(self.storage, self.heartbeat, self.grace), study_name=self.study, direction="maximize",
+            storage=self.connect() if storage is None else storage, study_name=self.study, direction="maximize",
             load_if_exists=True, sampler=NumberedSampler(self.sampler, self.seed), pruner=self.pruner or NopPruner(),
         )  # fmt: skip
 
@@ -264,19 +279,19 @@ def work(job: Job) -> None:
 
     :param job: the study and its objective
     """
-    study, lock = job.open(), FileLock(job.lock)
-    parent = multiprocessing.parent_process()
-    while parent is None or parent.is_alive():
+    storage, lock = job.connect(), FileLock(job.lock)
+    study = job.open(storage)
+    while True:
         with lock:
             if not is_proxy(job.storage):
-                requeue_lost(study)
+                requeue_lost(study, storage)
             now = tally(study)
             busy = now["running"] + now["waiting"]
             if now.total() >= job.n_trials and not now["waiting"]:
                 if not busy:
                     return
             else:
-                _run_one(job, study, lock)
+                _run_one(job, study, storage, lock)
                 continue
         time.sleep(POLL_SECONDS)  # another worker's last trial: if it is lost, it is run here
 
@@ -285,12 +300,13 @@ class VoidTrialError(Exception):
     """The trial must not run."""
 
 
-def _run_one(job: Job, study: Study, lock: BaseFileLock) -> None:
+def _run_one(job: Job, study: Study, storage: BaseStorage, lock: BaseFileLock) -> None:
     claimed: list[int] = []
 
     def objective(trial: Trial) -> float:
         claimed.append(trial.number)
-        return _attempt(job, lock, trial)
+        with proxied_heartbeat(storage, job.study, trial.number, job.heartbeat):
+            return _attempt(job, lock, trial)
 
     try:
         study.optimize(objective, n_trials=1, catch=(Exception,))
@@ -321,11 +337,18 @@ def _attempt(job: Job, lock: BaseFileLock, trial: Trial) -> float:
 
 
 def context(preload: list[str]) -> Any:
-    """How processes start: from a clean one that has imported the modules already, where the system can do that."""
+    """How processes start: from a clean one that has imported the modules already, where the system can do that.
+
+    That one ends with this process, also while it imports: its first import is ``tuning_orphans``.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
     start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(preload)
+    start.set_forkserver_preload([tuning_orphans.__name__, *preload])
+    with tuning_orphans.announced():
+        forkserver.ensure_running()
     return start
 
 
@@ -369,6 +392,7 @@ def run_workers(
 
 
 def _worker(job: Job) -> None:
+    tuning_orphans.end_with_parent()
     with contextlib.suppress(KeyboardInterrupt):  # the parent got it too, and says so
         work(job)
 

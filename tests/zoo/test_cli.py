@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lecture.zoo import cli
+from sb3_lecture.zoo import cli, playing
 from sb3_lecture.zoo.runs import find_run, read_episodes
 
 ROOT = Path(cli.__file__).parents[2]
@@ -155,13 +156,17 @@ def test_atari_runs_with_one_skip_of_frames(tmp_path, capsys):
     assert video.read_bytes()[:4] == b"GIF8"
 
 
-def test_vec_normalize_is_saved_and_loaded(tmp_path, capsys):
+def test_vec_normalize_is_saved_and_loaded(tmp_path):
     normalized = 'normalize:"dict(norm_obs=True, norm_reward=False)"'
     code = train(tmp_path, "--algo", "dqn", "--env", "CartPole-v1", "-n", "60", "--eval-freq", "-1", *SMALL_DQN, normalized)
     assert code == 0
     assert (find_run(tmp_path, "dqn").params_path / "vecnormalize.pkl").is_file()
     assert cli.main(["enjoy", "-f", str(tmp_path), "--n-episodes", "1", "--no-render"]) == 0
-    assert "Loading running average" in capsys.readouterr().out
+    run = find_run(tmp_path, "dqn")
+    env = playing.make_run_env(run)
+    assert isinstance(env, VecNormalize) and env.obs_rms.count > 60
+    assert (env.training, env.norm_obs, env.norm_reward) == (False, True, False)
+    assert playing.make_run_env(run, norm_reward=True).norm_reward
 
 
 # --- our worlds ------------------------------------------------------------------------------------------------------
@@ -251,7 +256,7 @@ def test_plot_dream_writes_a_video_of_pictures_and_curves_of_numbers(cartpole, t
     for arguments, message in (
         ([str(catch), "-o", "a.png"], "--output a.png: what the run foretells is pictures: .mp4 or .gif"),
         ([str(pole), "-o", "a.gif"], "is numbers: .png, .svg or .pdf"),
-        ([str(pole), "--context", "0"], "--context 0: at least 1 is needed"),
+        ([str(pole), "--context", "0"], "argument --context: at least 1 is needed, not '0'"),
         ([str(cartpole / "dqn" / "CartPole-v1_1")], "dqn learns no world model that could be drawn"),
     ):
         assert cli.main(["plot", "dream", *arguments]) == 2
@@ -275,9 +280,9 @@ CARTPOLE = ["--env", "CartPole-v1", "-n", "10"]
         (["train", "--algo", "dqn", "--gym-packages", "no_such_package"], "--gym-packages no_such_package: cannot import it"),
         (["train", "--algo", "dqn", "--env", "Pendulum-v1"], "has no entry for 'Pendulum-v1'"),
         (["train", "--algo", "dqn", *CARTPOLE, "--hyperparams", "learning_ratte:0.1"], "(did you mean 'learning_rate'?)"),
-        (["train", "--algo", "dqn", *CARTPOLE, "--hyperparams", "learning_rate:fast"], "name 'fast' is not defined"),
+        (["train", "--algo", "dqn", *CARTPOLE, "--hyperparams", "learning_rate:fast"], "name 'fast' is not known here"),
         (["train", "--algo", "dqn", *CARTPOLE, "--hyperparams", "batch_size:("], "write name:value with a Python value"),
-        (["train", "--algo", "dqn", *CARTPOLE, "--hyperparams", "learning_rate:'fast'"], "dqn on CartPole-v1: "),
+        (["train", "--algo", "dqn", *CARTPOLE, "--hyperparams", "learning_rate:'fast'"], "learning_rate must be a number"),
         (["train", "--algo", "dqn", *CARTPOLE, "--hyperparams", "policy:'Mlp'"], "dqn on CartPole-v1: "),
         (["train", "--algo", "dqn", "--env-kwargs", "sise:3", "-n", "10"], "sise"),
         (["train", "--algo", "dqn", "--evl-freq", "3"], "(did you mean '--eval-freq'?)"),
@@ -338,7 +343,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken(arguments):
         raise ValueError("a bug")
 
-    monkeypatch.setitem(cli.COMMANDS, "plot", broken)
+    monkeypatch.setattr("sb3_lecture.zoo.plot.run", broken)
     with pytest.raises(ValueError, match="a bug"):
         cli.main(["plot", "x"])
 
