@@ -9,7 +9,6 @@ from sb3_lecture.common.compiling import rule
 from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.exact.solver import epsilon_soft_optimum, start_value, value_iteration
 from sb3_lecture.tabular.kernels import EXPLORATIONS, choose, probability
-from sb3_lecture.tabular.loop import compile_rules
 from sb3_lecture_envs.wrappers import DiscretizeObservation
 
 
@@ -142,25 +141,25 @@ def test_fixed_epsilon_learners_are_graded_against_the_soft_optimum(cls, kwargs,
     assert exact_evaluation(model).value in ([-15.0] if within < 1 else [-15.0, -17.0])
 
 
-def test_n_step_sarsa_with_n_1_is_sarsa():
+def test_n_step_sarsa_with_n_1_is_sarsa(plain):
     one, sarsa = (
-        cls(env="Lecture/CliffWalking-v0", seed=3, **kwargs).learn(5000).q_table
+        cls(env="Lecture/CliffWalking-v0", seed=3, **kwargs).learn(1000).q_table
         for cls, kwargs in ((sb3_lecture.NStepSarsa, {"n_steps": 1}), (sb3_lecture.Sarsa, {}))
     )
     np.testing.assert_array_equal(one, sarsa)
 
 
 @pytest.mark.parametrize("traces", ["accumulating", "replacing"])
-def test_lambda_0_is_one_step(traces):
+def test_lambda_0_is_one_step(plain, traces):
     world = "Lecture/CliffWalking-v0"
     for cls, one_step in ((sb3_lecture.SarsaLambda, sb3_lecture.Sarsa),):
-        faded, plain = cls(env=world, seed=3, lambda_=0.0, traces=traces).learn(5000), one_step(env=world, seed=3).learn(5000)
+        faded, plain = cls(env=world, seed=3, lambda_=0.0, traces=traces).learn(1000), one_step(env=world, seed=3).learn(1000)
         np.testing.assert_allclose(faded.q_table, plain.q_table, rtol=1e-13)
 
 
-def test_dyna_q_without_planning_is_q_learning():
+def test_dyna_q_without_planning_is_q_learning(plain):
     dyna, q = (
-        cls(env="Lecture/CliffWalking-v0", seed=3, **kwargs).learn(5000).q_table
+        cls(env="Lecture/CliffWalking-v0", seed=3, **kwargs).learn(1000).q_table
         for cls, kwargs in ((sb3_lecture.DynaQ, {"n_planning_steps": 0}), (sb3_lecture.QLearning, {}))
     )
     np.testing.assert_array_equal(dyna, q)
@@ -178,11 +177,9 @@ def test_q_learning_equals_a_slow_twin():
         transitions.append((s, a, r, s2, terminated, truncated))
         s = env.reset()[0] if terminated or truncated else s2
     model = sb3_lecture.QLearning(env=env, learning_rate=0.3, gamma=0.9)
-    learn, agent = compile_rules(*model._rules()).learn_batch, model._agent()
-    q = np.zeros_like(model.q_table)
+    agent, q = model._agent(), np.zeros_like(model.q_table)
     for s, a, r, s2, terminated, truncated in transitions:
-        one = [np.array([x]) for x in (s, a, float(r), s2, terminated, truncated)]
-        learn(agent, *one)
+        model._rules()[1](agent, 0, s, a, float(r), 0.0 if terminated else 0.9, s2, terminated or truncated)
         q[s, a] += 0.3 * ((r if terminated else r + 0.9 * max(q[s2])) - q[s, a])
     np.testing.assert_allclose(model.q_table, q, rtol=1e-12)
 
@@ -210,7 +207,7 @@ def test_exploration_draws_what_it_says(exploration):
     np.testing.assert_allclose(np.bincount(sampled, minlength=4) / 50_000, chance, atol=0.01)
 
 
-def test_ucb_tries_everything_first():
+def test_ucb_tries_everything_first(plain):
     model = sb3_lecture.QLearning(env="Lecture/Bandit-v0", seed=0, exploration="ucb", learning_rate="1/N").learn(10)
     np.testing.assert_array_equal(model.policy.tries.numpy(), np.ones((1, 10)))
 
@@ -234,15 +231,16 @@ class Myopic(sb3_lecture.QLearning):
         return choose, half_update
 
 
-def test_a_variant_needs_one_hook():
-    model = Myopic(env="Lecture/CliffWalking-v0", seed=0, exploration_final_eps=1.0).learn(50_000)
+def test_a_variant_needs_one_hook(plain):
+    model = Myopic(env="Lecture/CliffWalking-v0", seed=0, exploration_final_eps=1.0).learn(3000)
     mdp = model.env.get_attr("mdp")[0]
-    seen = model.q_table != 0
+    seen = model.policy.tries.numpy() > 7
+    assert seen.sum() > 50
     np.testing.assert_allclose(model.q_table[seen], mdp.expected_reward[seen], atol=1)
     assert model.active_backend == "compiled"
 
 
-def test_multi_discrete_observations_are_numbered():
+def test_multi_discrete_observations_are_numbered(plain):
     env = DiscretizeObservation(gym.make("CartPole-v1"), bins=(2, 3, 4, 5), low=-1, high=1)
     assert env.observation_space == gym.spaces.MultiDiscrete([2, 3, 4, 5])
     model = sb3_lecture.QLearning(env=env)
@@ -253,29 +251,6 @@ def test_multi_discrete_observations_are_numbered():
     model.learn(200)
     with pytest.raises(ValueError, match="give low and high"):
         DiscretizeObservation(gym.make("CartPole-v1"))
-
-
-class Counted(gym.Env):
-    """States 3 and 4, actions 1 and 2; action 2 goes from 3 to 4 and from there, with reward 1, to the end."""
-
-    observation_space, action_space = gym.spaces.Discrete(2, start=3), gym.spaces.Discrete(2, start=1)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at = 3
-        return self.at, {}
-
-    def step(self, action):
-        assert self.action_space.contains(action)
-        end = self.at == 4 and action == 2
-        self.at = 4 if action == 2 else 3
-        return self.at, float(end), end, False, {}
-
-
-def test_spaces_may_start_anywhere():
-    model = sb3_lecture.QLearning(env=Counted(), seed=0, gamma=0.5, learning_rate=1.0, exploration_final_eps=1.0).learn(2000)
-    np.testing.assert_array_equal(model.q_table, [[0.25, 0.5], [0.25, 1.0]])
-    np.testing.assert_array_equal(model.predict([3, 4], deterministic=True)[0], [2, 2])
 
 
 @pytest.mark.slow

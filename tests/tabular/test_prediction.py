@@ -8,7 +8,6 @@ import pytest
 
 import sb3_lecture
 from sb3_lecture import MonteCarloPrediction, TDPrediction
-from sb3_lecture.tabular.loop import compile_rules
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 
@@ -22,11 +21,11 @@ def walk(**kwargs):
 
 def feed(model, episode, times=1):
     """Let a model learn from given transitions, the last of them terminal."""
-    learn, agent = compile_rules(*model._rules()).learn_batch, model._agent()
+    update, agent = model._rules()[1], model._agent()
     for _ in range(times):
         for t, (s, a, r, s2) in enumerate(episode):
             last = t == len(episode) - 1
-            learn(agent, *(np.array([x]) for x in (s, a, float(r), s2, last, False)))
+            update(agent, 0, s, a, float(r), 0.0 if last else agent.gamma, s2, last)
     return model.v_table.copy()
 
 
@@ -45,14 +44,14 @@ def feed(model, episode, times=1):
 )
 def test_prediction_approaches_the_exact_values(cls, kwargs):
     rate = {} if cls is MonteCarloPrediction else {"learning_rate": lambda left: 0.05 * left + 1e-4}
-    model = cls(env=walk(), seed=1, gamma=1.0, **rate, **kwargs).learn(4_000_000)
+    model = cls(env=walk(), seed=1, gamma=1.0, **rate, **kwargs).learn(1_000_000)
     np.testing.assert_allclose(model.v_table[1:-1], WALK, atol=0.04)
 
 
-def test_lambda_0_is_td_0():
-    tables = [TDPrediction(env=walk(), seed=2, **kw).learn(5000).v_table for kw in ({"lambda_": 0.0}, {})]
+def test_lambda_0_is_td_0(plain):
+    tables = [TDPrediction(env=walk(), seed=2, **kw).learn(1000).v_table for kw in ({"lambda_": 0.0}, {})]
     np.testing.assert_array_equal(*tables)
-    online = TDPrediction(env=walk(), seed=2, lambda_=0.0, traces="true-online").learn(5000).v_table
+    online = TDPrediction(env=walk(), seed=2, lambda_=0.0, traces="true-online").learn(1000).v_table
     np.testing.assert_allclose(online, tables[0], rtol=1e-12, atol=1e-14)
 
 
@@ -196,14 +195,14 @@ def test_predict_follows_the_given_policy():
     np.testing.assert_array_equal(model.action_probabilities([3, 4]), [[0, 1], [1, 0]])
 
 
-def test_an_episode_without_end_is_named():
+def test_an_episode_without_end_is_named(plain):
     env = gym.make("Lecture/RandomWalk-v0", max_episode_steps=100)
     model = sb3_lecture.MonteCarloControl(env=env, seed=0, max_episode_length=5)
     with pytest.raises(ValueError, match="longer than max_episode_length=5"):
         model.learn(1000)
 
 
-def test_time_limits_are_no_death():
+def test_time_limits_are_no_death(plain):
     """One state, reward 1 for ever, cut every 10 steps: v = 1 / (1 - γ)."""
     loop = TabularMDP.from_P({0: {0: [(1.0, 0, 1.0, False)]}}, 0)
     for cls, kwargs in (
@@ -223,6 +222,6 @@ def test_time_limits_are_no_death():
         (sb3_lecture.PrioritizedSweeping, {}),
         (sb3_lecture.MonteCarloControl, {"learning_rate": 0.5}),
     ):
-        model = cls(env=gym.wrappers.TimeLimit(TabularEnv(loop), 10), seed=0, gamma=0.9, **kwargs).learn(20_000)
+        model = cls(env=gym.wrappers.TimeLimit(TabularEnv(loop), 10), seed=0, gamma=0.9, **kwargs).learn(1500)
         assert model.policy.table.item() == pytest.approx(10.0, rel=1e-3), cls.__name__
         assert model.active_backend == "compiled"

@@ -1,0 +1,455 @@
+"""Every algorithm's rule on two to five transitions worked by hand. Rules are plain functions: nothing is compiled here."""
+
+import numpy as np
+import pytest
+
+import sb3_lecture
+from sb3_lecture.tabular import dyna_q, prioritized_sweeping
+from sb3_lecture_envs.mdp import TabularMDP
+from sb3_lecture_envs.tabular_env import TabularEnv
+
+pytestmark = pytest.mark.usefixtures("plain")
+
+ALPHA, GAMMA = 0.5, 0.5
+GO, END, CUT = (False, False), (True, False), (False, True)  # (terminated, truncated)
+
+
+def world(n_states=4, n_actions=2):
+    """A law of the right size; the transitions learned from are the tests' own."""
+    rows = {s: {a: [(1.0, s, 0.0, True)] for a in range(n_actions)} for s in range(n_states)}
+    return TabularEnv(TabularMDP.from_P(rows, 0))
+
+
+def make(cls, n_states=4, n_actions=2, q=None, n_envs=1, **kwargs):
+    """A model with a table, and its agent; the behaviour is greedy."""
+    env = world(n_states, n_actions)
+    if n_envs > 1:
+        env = sb3_lecture_vec(n_states, n_actions, n_envs)
+    settings = {"learning_rate": ALPHA, "gamma": GAMMA, "seed": 0, **kwargs}
+    model = cls(env=env, **settings)
+    if q is not None:
+        model.policy.table.numpy()[:] = np.asarray(q, float).reshape(model.policy.table.shape)
+    agent = model._agent()
+    agent.epsilon[0] = 0.0
+    return model, agent
+
+
+def sb3_lecture_vec(n_states, n_actions, n):
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    return DummyVecEnv([lambda: world(n_states, n_actions) for _ in range(n)])
+
+
+def learn(model, agent, *transitions, env=0):
+    """Learn from (s, a, r, s', (terminated, truncated)) …"""
+    for s, a, r, s2, (terminated, truncated) in transitions:
+        discount = 0.0 if terminated else agent.gamma
+        model._rules()[1](agent, env, s, a, float(r), discount, s2, terminated or truncated)
+    return agent.q
+
+
+def test_q_learning():
+    q = learn(*make(sb3_lecture.QLearning, q=[[0, 2], [1, 4], [0, 0], [0, 8]]), (0, 1, 1, 1, GO), (1, 0, 3, 3, CUT))
+    # 2 + ½ (1 + ½ · 4 - 2) = 2.5;  1 + ½ (3 + ½ · 8 - 1) = 4
+    np.testing.assert_array_equal(q, [[0, 2.5], [4, 4], [0, 0], [0, 8]])
+    q = learn(*make(sb3_lecture.QLearning, q=[[0, 2], [1, 4], [0, 0], [0, 8]]), (1, 0, 3, 3, END))
+    assert q[1, 0] == 2.0
+
+
+def test_sarsa():
+    model, agent = make(sb3_lecture.Sarsa, q=[[0, 2], [6, 4], [0, 0], [0, 0]])
+    learn(model, agent, (0, 1, 1, 1, GO))
+    assert agent.q[0, 1] == 2 + 0.5 * (1 + 0.5 * 6 - 2)  # a' is greedy: 0
+    assert model._rules()[0](agent, 0, 1) == 0 and agent.memory.next_action[0] == 0
+    agent.q[1] = [0, 9]  # whatever has changed, the action is the one that the target spoke of
+    assert model._rules()[0](agent, 0, 1) == 0
+    learn(model, agent, (1, 0, 3, 0, CUT))
+    assert agent.q[1, 0] == 0.5 * (3 + 0.5 * 3.0)  # q(0, 1) is 3 now
+    assert agent.memory.next_action[0] == -1  # a new episode chooses anew
+    learn(model, agent, (1, 1, 3, 0, END))
+    assert agent.q[1, 1] == 9 + 0.5 * (3 - 9) and agent.memory.next_action[0] == -1
+
+
+def test_expected_sarsa():
+    model, agent = make(sb3_lecture.ExpectedSarsa, q=[[0, 2], [6, 4], [0, 0], [0, 0]])
+    agent.epsilon[0] = 0.5  # b(· | 1) = 0.75, 0.25
+    learn(model, agent, (0, 1, 1, 1, GO), (0, 0, 1, 1, CUT), (1, 1, 2, 0, END))
+    np.testing.assert_array_equal(agent.q[0], [0.5 * (1 + 0.5 * 5.5), 2 + 0.5 * (1 + 0.5 * 5.5 - 2)])
+    assert agent.q[1, 1] == 3.0
+
+
+def test_double_q_learning():
+    """Q1(1, ·) = 6, 4 and Q2(1, ·) = 0, 8: Q1 picks action 0, which Q2 holds to be worth 0; Q2 picks 1, worth 4 in Q1."""
+    seen = set()
+    for seed in range(8):
+        model, agent = make(sb3_lecture.DoubleQLearning, seed=seed)
+        agent.q[1], agent.memory.half_gap[1] = [3, 6], [3, -2]
+        agent.q[0, 1], agent.memory.half_gap[0, 1] = 2, 1  # Q1 = 3, Q2 = 1
+        np.testing.assert_array_equal(model.q_tables[:, 1], [[6, 4], [0, 8]])
+        learn(model, agent, (0, 1, 1, 1, GO))
+        one, two = model.q_tables[:, 0, 1].tolist()
+        assert (one, two) in ((3 + 0.5 * (1 + 0.5 * 0 - 3), 1), (3, 1 + 0.5 * (1 + 0.5 * 4 - 1)))
+        assert agent.q[0, 1] == 0.5 * (one + two)
+        seen.add((one, two))
+        np.testing.assert_array_equal(agent.memory.counts[:, 0, 1], [one != 3, two != 1])
+        assert agent.updates[0, 1] == 1
+    assert len(seen) == 2
+
+
+def test_double_q_learning_averages_each_table_by_its_own_count():
+    model, agent = make(sb3_lecture.DoubleQLearning, learning_rate="1/N", seed=0)
+    learn(model, agent, *[(0, 0, r, 0, END) for r in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)])
+    tables, counts = model.q_tables[:, 0, 0], agent.memory.counts[:, 0, 0]
+    assert counts.sum() == 6 and counts.min() > 0
+    assert tables @ counts == pytest.approx(63.0, rel=1e-12)  # mean · number = sum, over both tables
+
+
+def test_what_is_written_into_the_q_table_of_double_q_learning_moves_both_tables():
+    model, agent = make(sb3_lecture.DoubleQLearning)
+    learn(model, agent, *[(0, 1, 4.0, 0, END)] * 3, (1, 0, 1.0, 0, GO))
+    before = model.q_tables
+    model.q_table[0] = [7.0, -2.0]
+    after = model.q_tables
+    np.testing.assert_array_equal(after.mean(axis=0)[0], [7.0, -2.0])
+    np.testing.assert_array_equal(after[0] - after[1], before[0] - before[1])
+    learn(model, agent, (2, 0, 0.0, 0, GO))
+    best = after[:, 0, 0]  # 7: action 0 is best in both
+    assert agent.q[2, 0] in 0.5 * 0.5 * 0.5 * best
+
+
+@pytest.mark.parametrize("cls", [sb3_lecture.NStepSarsa, sb3_lecture.TDPrediction])
+def test_two_steps(cls):
+    """Three transitions and the end: the first waits for two rewards, the last two take what is left."""
+    values = [[10, 20], [30, 40], [50, 60], [70, 80]] if cls is sb3_lecture.NStepSarsa else [10, 30, 50, 70]
+    model, agent = make(cls, q=values, n_steps=2)
+    a = 1 if cls is sb3_lecture.NStepSarsa else 0
+    first, second, third = agent.q[0, a], agent.q[1, a], agent.q[2, a]
+    learn(model, agent, (0, a, 1, 1, GO))
+    assert agent.q[0, a] == first  # it waits
+    learn(model, agent, (1, a, 2, 2, GO))
+    assert agent.q[0, a] == first + 0.5 * (1 + 0.5 * 2 + 0.25 * third - first)  # a' is greedy: 1
+    learn(model, agent, (2, a, 4, 3, END))
+    assert agent.q[1, a] == second + 0.5 * (2 + 0.5 * 4 - second)
+    assert agent.q[2, a] == third + 0.5 * (4 - third)
+    assert agent.updates.sum() == 3 and agent.memory.waiting[0] == 0
+    learn(model, agent, (1, a, 2, 3, CUT))  # a time limit: the estimate of where it was cut counts
+    expected = second + 0.5 * (2 + 0.5 * 4 - second)
+    assert agent.q[1, a] == expected + 0.5 * (2 + 0.5 * agent.q[3, a] - expected)
+
+
+@pytest.mark.parametrize(("traces", "second"), [("accumulating", 1.25), ("replacing", 1.0)])
+@pytest.mark.parametrize("cls", [sb3_lecture.SarsaLambda, sb3_lecture.QLambda])
+def test_traces_of_pairs(cls, traces, second):
+    """λ = ½, so traces fade to a quarter: (0, 1) met twice has e = 1.25 or 1, then (1, 1) has e = 1."""
+    model, agent = make(cls, lambda_=0.5, traces=traces)
+    learn(model, agent, (0, 1, 1, 0, GO))  # δ = 1
+    assert agent.q[0, 1] == 0.5 and agent.memory.trace[0, 0, 1] == 0.25
+    delta = 2 + 0.5 * 0.5 - 0.5
+    learn(model, agent, (0, 1, 2, 0, GO))
+    assert agent.q[0, 1] == 0.5 + 0.5 * delta * second
+    before = agent.q[0, 1]
+    learn(model, agent, (1, 1, 4, 2, END))
+    assert agent.q[0, 1] == before + 0.5 * 4 * second / 4
+    assert agent.q[1, 1] == 0.5 * 4
+    assert agent.memory.n_active[0] == 0 and not agent.memory.trace.any()  # the episode is over
+
+
+def test_sarsa_lambda_follows_the_action_it_will_take_and_q_lambda_the_best_one():
+    for cls, worth, kept in ((sb3_lecture.SarsaLambda, 2.0, 0.25), (sb3_lecture.QLambda, 6.0, 0.0)):
+        for seed in range(20):
+            model, agent = make(cls, q=[[0, 0], [2, 6], [0, 0], [0, 0]], lambda_=0.5, seed=seed)
+            agent.epsilon[0] = 1.0
+            learn(model, agent, (0, 1, 1, 1, GO))
+            if agent.memory.next_action[0] == 0:  # not the best one: Watkins's traces end
+                break
+        assert agent.q[0, 1] == 0.5 * (1 + 0.5 * worth), cls
+        assert agent.memory.trace[0, 0, 1] == kept, cls
+
+
+def test_a_faded_trace_is_forgotten_and_the_others_stay():
+    model, agent = make(sb3_lecture.SarsaLambda, lambda_=0.5, n_states=8)
+    for k in range(20):  # 4⁻¹⁷ < 1e-10
+        learn(model, agent, (k % 2 if k else 7, k % 2, 0, (k + 1) % 2, GO))
+    assert agent.memory.trace[0, 7, 0] == 0.0 and agent.memory.n_active[0] == 2
+    active = {(agent.memory.active_state[0, k], agent.memory.active_action[0, k]) for k in range(2)}
+    assert active == {(0, 0), (1, 1)} == set(zip(*map(list, np.nonzero(agent.memory.trace[0])), strict=True))
+
+
+def test_td_lambda_online_and_offline():
+    """λ = ½: e(0) = 1, then ¼; δ₁ = 1 + ½ · 4 - 2 = 1 and δ₂ = 8 - V(1)."""
+    model, agent = make(sb3_lecture.TDPrediction, q=[2, 4, 0, 0], lambda_=0.5)
+    learn(model, agent, (0, 0, 1, 1, GO), (1, 0, 8, 2, END))
+    np.testing.assert_array_equal(agent.q[:, 0], [2 + 0.5 * 1 + 0.5 * 4 / 4, 4 + 0.5 * 4, 0, 0])
+    model, agent = make(sb3_lecture.TDPrediction, q=[2, 4, 0, 0], lambda_=0.5, offline=True)
+    learn(model, agent, (0, 0, 1, 1, GO))
+    assert agent.q[0, 0] == 2
+    learn(model, agent, (1, 0, 8, 2, END))
+    np.testing.assert_array_equal(agent.q[:, 0], [2 + 0.5 * 1 + 0.5 * 4 / 4, 4 + 0.5 * 4, 0, 0])
+    assert not agent.memory.pending.any()
+
+
+def test_true_online_td_lambda():
+    """Twice from 0 to 0 with reward 1, α = γ = λ = ½: z = 1, then ¼ + 1 - ⅛; V: ½, then worked below."""
+    model, agent = make(sb3_lecture.TDPrediction, lambda_=0.5, traces="true-online")
+    learn(model, agent, (0, 0, 1, 0, GO))
+    assert agent.q[0, 0] == 0.5 and agent.memory.moved[0] == 0.5
+    z, delta, moved = 1.125, 1 + 0.5 * 0.5 - 0.5, 0.5
+    learn(model, agent, (0, 0, 1, 0, GO))
+    assert agent.q[0, 0] == 0.5 + 0.5 * (delta + moved) * z - 0.5 * moved
+    learn(model, agent, (0, 0, 1, 0, END))
+    assert agent.memory.n_active[0] == 0 and agent.memory.moved[0] == 0.0
+
+
+def test_true_online_envs_do_not_take_each_others_changes_for_their_own():
+    """Env 0 stands in state 1 while env 1 moves V(1) from 0 to 4: that is no move of env 0's own."""
+    model, agent = make(sb3_lecture.TDPrediction, lambda_=0.5, traces="true-online", n_envs=2)
+    learn(model, agent, (0, 0, 0, 1, GO), env=0)
+    learn(model, agent, (1, 0, 8, 2, END), env=1)
+    assert agent.q[1, 0] == 4
+    learn(model, agent, (1, 0, 8, 2, END), env=0)
+    np.testing.assert_array_equal(agent.q[:2, 0], [0.5 * 4 * 0.25, 4 + 0.5 * 4])  # mixed: 0.5 · (4 + 4) / 4 and 4 + 2
+
+
+EPISODE = [(0, 1, 1, 0, GO), (0, 1, 2, 1, GO), (1, 0, 4, 2, END)]  # returns at γ = ½: 3, 4, 4
+
+
+@pytest.mark.parametrize(("visits", "expected", "updates"), [("first", 3.0, 1), ("every", 3.5, 2)])
+@pytest.mark.parametrize("cls", [sb3_lecture.MonteCarloControl, sb3_lecture.MonteCarloPrediction])
+def test_monte_carlo_averages(cls, visits, expected, updates):
+    model, agent = make(cls, visits=visits, learning_rate="1/N")
+    learn(model, agent, *EPISODE)
+    pair = (0, 1) if cls is sb3_lecture.MonteCarloControl else (0, 0)
+    assert agent.q[pair] == expected and agent.updates[pair] == updates
+    assert agent.q[1, 0] == 4.0 and agent.memory.length[0] == 0 and not agent.memory.occurrences.any()
+
+
+@pytest.mark.parametrize("visits", ["first", "every"])
+@pytest.mark.parametrize("cls", [sb3_lecture.MonteCarloControl, sb3_lecture.MonteCarloPrediction])
+def test_monte_carlo_estimates_where_a_time_limit_cuts(cls, visits):
+    control = cls is sb3_lecture.MonteCarloControl
+    model, agent = make(cls, visits=visits, q=[[0, 0], [0, 0], [2, 6], [0, 0]] if control else [0, 0, 6, 0])
+    agent.epsilon[0] = 0.5 if control else 0.0
+    learn(model, agent, (0, 0, 1, 1, GO), (1, 0, 2, 2, CUT))
+    end = 0.75 * 6 + 0.25 * 2 if control else 6.0
+    np.testing.assert_array_equal(agent.q[:2, 0], [0.5 * (1 + 0.5 * (2 + 0.5 * end)), 0.5 * (2 + 0.5 * end)])
+
+
+def off_policy(kind, q, chance, *transitions):
+    model, agent = make(sb3_lecture.MonteCarloControl, q=q, importance_sampling=kind, learning_rate="1/N")
+    for episode in transitions:
+        agent.memory.chance[0, : len(episode)] = chance
+        learn(model, agent, *episode)
+    return agent
+
+
+def test_off_policy_monte_carlo_weighted():
+    """G = 4 at the last step, 3 before. W is 1, then 1 / ¼ = 4 if the last action was greedy. C adds them up."""
+    episode = [(0, 1, 1, 1, GO), (1, 0, 4, 2, END)]
+    agent = off_policy("weighted", np.zeros((4, 2)), [0.5, 0.25], episode)
+    assert agent.q[1, 0] == 4.0 and agent.q[0, 1] == 3.0
+    np.testing.assert_array_equal([agent.memory.weight[1, 0], agent.memory.weight[0, 1]], [1.0, 4.0])
+    again = [(0, 1, 9, 1, GO), (1, 0, 8, 2, END)]  # G = 8, then 13
+    agent = off_policy("weighted", np.zeros((4, 2)), [0.5, 0.5], episode, again)
+    assert agent.q[1, 0] == 6.0 and agent.q[0, 1] == 3.0 + 2.0 / 4.0 * 10.0
+    other = [(0, 1, 1, 1, GO), (1, 1, -9, 2, END)]  # the last action is not greedy: nothing before it is learned from
+    agent = off_policy("weighted", np.zeros((4, 2)), [0.5, 0.5], other)
+    assert agent.q[1, 1] == -9.0 and agent.q[0, 1] == 0.0 and agent.updates[0, 1] == 0
+
+
+def test_off_policy_monte_carlo_ordinary():
+    episode, other = [(0, 1, 1, 1, GO), (1, 0, 4, 2, END)], [(0, 1, 1, 1, GO), (1, 1, -9, 2, END)]
+    agent = off_policy("ordinary", np.zeros((4, 2)), [0.5, 0.25], episode)
+    assert agent.q[1, 0] == 4.0 and agent.q[0, 1] == 4.0 * 3.0
+    agent = off_policy("ordinary", np.zeros((4, 2)), [0.5, 0.25], episode, other)
+    assert agent.q[1, 1] == -9.0 and agent.q[0, 1] == 6.0 and agent.updates[0, 1] == 2  # ρ = 0 counts as a return of 0
+
+
+@pytest.mark.parametrize("kind", ["weighted", "ordinary"])
+def test_off_policy_monte_carlo_estimates_where_a_time_limit_cuts(kind):
+    agent = off_policy(kind, [[0, 0], [0, 0], [2, 6], [0, 0]], [0.5], [(1, 0, 4, 2, CUT)])
+    assert agent.q[1, 0] == 4 + 0.5 * 6
+
+
+def test_the_chance_of_each_action_is_noted():
+    model, agent = make(sb3_lecture.MonteCarloControl, importance_sampling="weighted", learning_rate="1/N")
+    agent.q[1], agent.epsilon[0] = [0.0, 1.0], 0.5
+    act = model._rules()[0]
+    for _ in range(12):
+        a, t = act(agent, 0, 1), agent.memory.length[0]
+        assert agent.memory.chance[0, t] == (0.75 if a == 1 else 0.25)
+        learn(model, agent, (1, a, 0, 1, GO))
+
+
+def test_dyna_q_replays_what_it_has_seen():
+    """Two planning steps on the only pair known: three Q-learning updates in all, towards 8."""
+    model, agent = make(sb3_lecture.DynaQ, n_planning_steps=2)
+    learn(model, agent, (0, 1, 8, 1, END))
+    assert agent.q[0, 1] == 7.0 and agent.updates[0, 1] == 3
+    model, agent = make(sb3_lecture.DynaQ, n_planning_steps=0, q=[[0, 0], [4, 2], [0, 0], [0, 0]])
+    learn(model, agent, (0, 1, 8, 1, CUT))
+    assert agent.q[0, 1] == 5.0 and not agent.memory.terminated[0, 1].any()
+
+
+def test_dyna_q_plus_counts_the_time_since_a_pair_was_tried():
+    """κ = 1: τ is 0 for the pair just tried; a pair tried four steps ago and a pair never tried get √τ on top."""
+    model, agent = make(sb3_lecture.DynaQ, n_states=1, n_planning_steps=0, exploration_bonus=1.0)
+    learn(model, agent, *[(0, 0, 0, 0, END)] * 4, (0, 1, 0, 0, END))
+    np.testing.assert_array_equal(agent.memory.last_tried[0], [4, 5])
+    rule, options = model._rules()[1], agent.options._replace(n_planning_steps=1)
+    agent.q[:] = 0.0
+    for _ in range(60):  # which pair is drawn is chance; clock and tries stand still
+        before = agent.q.copy()
+        agent.memory.clock[0], agent.memory.last_tried[0] = 8, [4, 0]
+        rule(agent._replace(options=options), 0, 0, 1, 0.0, 0.0, 0, True)  # the real step: (0, 1) now, clock 9
+        assert agent.memory.last_tried[0].tolist() == [4, 9]
+        if agent.q[0, 0] != before[0, 0]:
+            assert agent.q[0, 0] == before[0, 0] + 0.5 * (np.sqrt(5.0) - before[0, 0])
+            break
+        assert agent.q[0, 1] == 0.0  # τ = 0: no bonus for what was tried just now
+    else:
+        pytest.fail("(0, 0) was never drawn")
+
+
+def test_dyna_q_plus_plans_with_actions_never_taken():
+    """They are believed to lead back with reward 0: κ √τ + γ max q."""
+    model, agent = make(sb3_lecture.DynaQ, n_states=1, n_planning_steps=80, exploration_bonus=2.0, learning_rate=1.0)
+    learn(model, agent, (0, 0, 0, 0, END))
+    assert agent.memory.n_pairs[0] == 2 and agent.memory.last_tried[0, 1] == 0
+    assert agent.q[0, 0] == 0.0  # τ = 0
+    assert agent.q[0, 1] == pytest.approx(2.0 / (1 - GAMMA), rel=1e-6)  # x = 2 √1 + ½ x
+    model, agent = make(sb3_lecture.DynaQ, n_states=1, n_planning_steps=40)
+    learn(model, agent, (0, 0, 0, 0, END))
+    assert agent.memory.n_pairs[0] == 1
+
+
+def test_models_count_outcomes_and_let_the_rarest_go():
+    model = dyna_q.make_model(1, 1, 2)
+    for r, s2 in ((1.0, 0), (3.0, 0), (5.0, 1)):
+        dyna_q.remember(model, 0, 0, r, s2, False)
+    np.testing.assert_array_equal(model.seen[0, 0], [2, 1])
+    np.testing.assert_array_equal(model.reward[0, 0], [2.0, 5.0])  # the mean of 1 and 3
+    assert dyna_q.remember(model, 0, 0, 7.0, 1, True) == 1  # another outcome, as it ends: takes the rarest's place
+    np.testing.assert_array_equal(model.seen[0, 0], [2, 1])
+    assert model.total[0, 0] == 3 and model.reward[0, 0, 1] == 7.0 and model.terminated[0, 0].tolist() == [False, True]
+    last = dyna_q.make_model(1, 1, 1)  # the book's model
+    for r in (1.0, 3.0):
+        dyna_q.remember(last, 0, 0, r, 0, False)
+    assert last.reward[0, 0, 0] == 3.0 and last.total[0, 0] == 1
+
+
+def test_outcomes_are_drawn_as_often_as_they_happened():
+    model, agent = make(sb3_lecture.DynaQ, n_planning_steps=0)
+    for s2 in (1, 1, 1, 2):
+        learn(model, agent, (0, 0, 0, s2, GO))
+    drawn = [agent.memory.next_state[0, 0, dyna_q.draw_outcome(agent, 0, 0)] for _ in range(2000)]
+    assert np.mean(np.array(drawn) == 1) == pytest.approx(0.75, abs=0.04)
+    assert set(drawn) == {1, 2}
+
+
+def test_prioritized_sweeping_takes_the_most_urgent_pair_first():
+    """Three pairs wait with changes 1, 8 and 4, and one update is made: that of 8."""
+    model, agent = make(sb3_lecture.PrioritizedSweeping, n_planning_steps=1, learning_rate=1.0)
+    memory = agent.memory
+    for s, r in ((0, 1.0), (1, 8.0), (2, 4.0)):
+        dyna_q.remember(memory, s, 0, r, 3, True)
+        prioritized_sweeping.link(memory, s * 2, 0, 3)
+        prioritized_sweeping.queue(agent, s, 0)
+    learn(model, agent, (3, 1, 0, 3, END))  # no change worth it: takes from the queue
+    np.testing.assert_array_equal(agent.q[:, 0], [0, 8, 0, 0])
+    learn(model, agent, (3, 1, 0, 3, END))
+    np.testing.assert_array_equal(agent.q[:, 0], [0, 8, 4, 0])
+    assert memory.size[0] == 1 and memory.heap[0] == 0
+
+
+def test_prioritized_sweeping_goes_back_to_predecessors():
+    """0 → 1 → 2 → end with 8: one surprise at the end goes all the way back within three updates."""
+    model, agent = make(sb3_lecture.PrioritizedSweeping, n_planning_steps=3, learning_rate=1.0)
+    learn(model, agent, (0, 1, 0, 1, GO), (1, 1, 0, 2, GO))
+    assert not agent.q.any() and agent.updates.sum() == 0
+    learn(model, agent, (2, 1, 8, 3, END))
+    np.testing.assert_array_equal(agent.q[:, 1], [2, 4, 8, 0])
+    model, agent = make(sb3_lecture.PrioritizedSweeping, n_planning_steps=3, learning_rate=1.0, threshold=2.0)
+    learn(model, agent, (0, 1, 0, 1, GO), (1, 1, 0, 2, GO), (2, 1, 8, 3, END))
+    np.testing.assert_array_equal(agent.q[:, 1], [0, 4, 8, 0])  # a change of 2 is not above the threshold
+
+
+def test_prioritized_sweeping_learns_expectations():
+    """¾ leads to 1 (worth 8, so 1 + 4), ¼ ends with 9: the model's mean is 6; at a time limit the future counts."""
+    model, agent = make(sb3_lecture.PrioritizedSweeping, q=[[0, 0], [8, 2], [0, 0], [0, 0]], learning_rate=1.0)
+    learn(model, agent, *[(0, 0, 1, 1, GO)] * 3, (0, 0, 9, 1, END))
+    assert agent.q[0, 0] == 0.75 * (1 + 0.5 * 8) + 0.25 * 9
+    learn(model, agent, (0, 1, 1, 1, CUT))
+    assert agent.q[0, 1] == 1 + 0.5 * 8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_queue_hands_out_pairs_by_urgency(seed):
+    """The heap against a sorted list, with urgencies that rise while they wait."""
+    rng = np.random.default_rng(seed)
+    _, agent = make(sb3_lecture.PrioritizedSweeping, n_states=12, gamma=0.0)
+    waiting = {}
+    for _ in range(60):
+        s, a, r = int(rng.integers(12)), int(rng.integers(2)), float(rng.integers(1, 50))
+        agent.memory.seen[s, a, 0] = agent.memory.total[s, a] = 1
+        agent.memory.reward[s, a, 0] = r
+        prioritized_sweeping.queue(agent, s, a)
+        waiting[2 * s + a] = max(r, waiting.get(2 * s + a, 0.0))
+    taken = [prioritized_sweeping.take(agent.memory) for _ in range(len(waiting))]
+    assert sorted(taken) == sorted(waiting) and agent.memory.size[0] == 0
+    urgencies = [waiting[pair] for pair in taken]
+    assert urgencies == sorted(urgencies, reverse=True)
+
+
+def test_a_forgotten_outcome_is_no_predecessor_any_more():
+    model, agent = make(sb3_lecture.PrioritizedSweeping, model_outcomes=1)
+    learn(model, agent, (0, 0, 0, 2, GO), (0, 1, 0, 2, GO), (1, 0, 0, 2, GO))
+    links = []
+
+    def predecessors(s):
+        links.clear()
+        slot = agent.memory.first_link[s]
+        while slot >= 0:
+            links.append(int(slot))
+            slot = agent.memory.next_link[slot]
+        return sorted(links)
+
+    assert predecessors(2) == [0, 1, 2]  # pairs are their own slots where the model keeps one outcome
+    learn(model, agent, (0, 1, 0, 3, GO))  # in the middle of the list
+    assert predecessors(2) == [0, 2] and predecessors(3) == [1]
+    learn(model, agent, (1, 0, 0, 3, GO))  # at its head
+    assert predecessors(2) == [0] and predecessors(3) == [1, 2]
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_gradient_bandit(baseline):
+    """H = 0, 0 and α = ½: π = ½, ½. The mean of the rewards *before* this one is compared with."""
+    model, agent = make(sb3_lecture.GradientBandit, n_states=1, baseline=baseline)
+    learn(model, agent, (0, 1, 4, 0, END))
+    np.testing.assert_allclose(agent.q[0], [-0.5 * 4 * 0.5, 0.5 * 4 * 0.5], rtol=1e-12)
+    assert agent.memory.mean[0] == 4 and agent.memory.pulls[0] == 1
+    pi = 1 / (1 + np.exp(-2.0))  # H = -1, 1
+    advantage = 2 - 4 * baseline
+    learn(model, agent, (0, 1, 2, 0, END))
+    np.testing.assert_allclose(agent.q[0, 1], 1 + 0.5 * advantage * (1 - pi), rtol=1e-12)
+    np.testing.assert_allclose(agent.q[0, 0], -1 - 0.5 * advantage * (1 - pi), rtol=1e-12)
+    assert agent.memory.mean[0] == 3
+
+
+def test_importance_sampling_of_predictions():
+    """π = ¾, ¼ and b = ½, ½: ρ = 1.5 or 0.5. One episode of returns 3, 4 (see above), actions 1, 0."""
+    settings = {"target_policy": [[0.75, 0.25]] * 4, "behavior_policy": "uniform", "learning_rate": "1/N"}
+    episode = [(0, 1, 1, 1, GO), (1, 0, 4, 2, END)]
+    model, agent = make(sb3_lecture.MonteCarloPrediction, **settings)
+    learn(model, agent, *episode)
+    np.testing.assert_array_equal(agent.q[:2, 0], [1.5 * 0.5 * 3, 1.5 * 4])
+    model, agent = make(sb3_lecture.MonteCarloPrediction, importance_sampling="weighted", **settings)
+    learn(model, agent, *episode, (1, 1, 8, 2, END))
+    np.testing.assert_array_equal(agent.q[:2, 0], [3.0, 4 + 0.5 / 2.0 * 4])
+    np.testing.assert_array_equal(agent.memory.weight[:2, 0], [0.75, 2.0])
+
+
+def test_sample_averages_of_one_step_methods():
+    for cls in (sb3_lecture.QLearning, sb3_lecture.Sarsa, sb3_lecture.ExpectedSarsa, sb3_lecture.SarsaLambda):
+        model, agent = make(cls, learning_rate="1/N")
+        learn(model, agent, *[(0, 0, r, 1, END) for r in (3, 6, 0)])
+        assert agent.q[0, 0] == pytest.approx(3.0, rel=1e-12) and agent.updates[0, 0] == 3, cls
