@@ -82,27 +82,37 @@ def entry_key(entries: dict[str, dict[str, Any]], env_id: str, is_atari: bool, p
     for key in (env_id, *(["atari"] if is_atari else []), "default"):
         if key in entries:
             return key
+    reason = _why_not(algo, env_id)
+    if reason:
+        raise UserError(f"{path} has no entry for {env_id!r}: {algo} needs {reason}; entries: {', '.join(map(str, entries))}")
     raise UserError(
-        f"{path} has no entry for {env_id!r}{_why_not(algo, env_id)}{nearest(env_id, entries)}; entries: "
-        f"{', '.join(map(str, entries))}. Give the env one in a file of your own (--conf-file)"
+        f"{path} has no entry for {env_id!r}{nearest(env_id, entries)}; entries: {', '.join(map(str, entries))}. "
+        "Give the env one in a file of your own (--conf-file); --hyperparams then changes single values"
     )
 
 
-def _why_not(algo: str, env_id: str) -> str:
-    """Say that an algorithm cannot learn an env at all, where the spaces tell."""
-    import gymnasium as gym
-    from gymnasium.spaces import Discrete
+#: algorithms that choose among finitely many actions, besides the tables, and those that draw vectors
+_FINITE_ACTIONS = {"alphazero", "barebone_dqn", "dqn", "muzero", "ppo_mask", "qrdqn", "sac_discrete"}
+_VECTOR_ACTIONS = {"crossq", "ddpg", "sac", "td3", "tqc"}
 
-    if not registry.row(algo).target.startswith("sb3_lecture.tabular") if algo else True:
-        return ""
+
+def _why_not(algo: str, env_id: str) -> str:
+    """Say what spaces an algorithm needs, if the env has others: then no entry would help."""
+    import gymnasium as gym
+    from gymnasium.spaces import Box, Discrete
+
+    tabular = bool(algo) and registry.row(algo).target.startswith("sb3_lecture.tabular")
     try:
         env = gym.make(env_id)
-        finite = [isinstance(space, Discrete) for space in (env.observation_space, env.action_space)]
+        observations, actions = env.observation_space, env.action_space
         env.close()
-    except Exception:  # an env that cannot be made: then this is not what is wrong
+    except Exception:  # an env that cannot be made without arguments: then this is not what is wrong
         return ""
-    lacking = [what for what, ok in zip(("observations", "actions"), finite, strict=True) if not ok]
-    return f": {algo} needs finite {' and '.join(lacking)}" if lacking else ""
+    lacking = ["observations"] if tabular and not isinstance(observations, Discrete) else []
+    lacking += ["actions"] if (tabular or algo in _FINITE_ACTIONS) and not isinstance(actions, Discrete) else []
+    if lacking:
+        return f"finite {' and '.join(lacking)}"
+    return "actions that are vectors" if algo in _VECTOR_ACTIONS and not isinstance(actions, Box) else ""
 
 
 def check_hyperparameters(algo: str, names: Any, source: str) -> None:
@@ -152,7 +162,8 @@ def _wrong(name: str, value: Any) -> str | None:
         most = MAX_ENVS if name == "n_envs" else 2**62
         whole = number and math.isfinite(value) and value == int(value)
         fits = whole and 1 <= value <= most and (name == "n_timesteps" or isinstance(value, int))
-        return None if fits or (value is None and name == "frame_stack") else f"a whole number from 1 to {most:,}"
+        bounds = f"from 1 to {most:,}" if name == "n_envs" else "that is at least 1"
+        return None if fits or (value is None and name == "frame_stack") else f"a whole number {bounds}"
     if name in _SCHEDULED and value is not None:
         text = value.split("_", 1) if isinstance(value, str) else []
         if (name, value) == ("learning_rate", "1/N") or callable(value):

@@ -14,6 +14,7 @@ Overrides and why:
 - ``learn`` remembers Ctrl-C, which rl_zoo3 swallows; ``save_trained_model`` writes beside and renames.
 """
 
+import errno
 import os
 import shlex
 import shutil
@@ -288,15 +289,19 @@ class LectureExperimentManager(ExperimentManager):
                 model.learn(*args, **kwargs)
             except KeyboardInterrupt:
                 self.interrupted = True
+            except Exception as error:
+                failures.append(error)
+                raise
 
+        failures: list[Exception] = []
         # all that super().learn touches of a model, with a learn that remembers the interrupt
         try:
             super().learn(SimpleNamespace(learn=learn, policy=model.policy, env=model.env))  # type: ignore[arg-type]
-        except OSError:
-            raise
-        except Exception as error:
-            if self.verbose >= 2:
-                raise
+        except Exception as last:  # what went wrong may make rl_zoo3's cleaning up go wrong too
+            error = failures[0] if failures else last
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if self.verbose >= 2 or full:  # a full disk has no room for a traceback
+                raise error from None
             raise self._failed(model, error) from error
         if self.interrupted:
             print(f"Interrupted after {model.num_timesteps} of {self.n_timesteps} steps; saving the model as it is.")

@@ -25,8 +25,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse the arguments; an unknown option gets the nearest right name."""
-        wrong = message.removeprefix("unrecognized arguments: ").split(" ")[0]
-        hint = nearest(wrong.split("=")[0], self._option_string_actions) if wrong.startswith("-") else ""
+        _, unrecognized, wrong = message.rpartition("unrecognized arguments: ")
+        hint = nearest(wrong.split(" ")[0].split("=")[0], self._option_string_actions) if unrecognized else ""
         raise UserError(" ".join(f"{message}{hint}".split()))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
@@ -84,7 +84,7 @@ def real(least: float, most: float = math.inf, *, above: bool = False) -> Callab
             raise argparse.ArgumentTypeError(f"invalid float value: {_shown(text)}") from error
         if not math.isfinite(number) or not least <= number <= most or (above and number == least):
             bounds = f"between {least:g} and {most:g}" if most < math.inf else f"{'above' if above else 'at least'} {least:g}"
-            raise argparse.ArgumentTypeError(f"it lies {bounds}, not {_shown(text)}")
+            raise argparse.ArgumentTypeError(f"it must be {bounds}, not {_shown(text)}")
         return number
 
     return parse

@@ -7,6 +7,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ FEW_RUNS = 5  # up to so many runs of a group are drawn one by one too
 _DIRECTIONS = {"↑": (0, -1), "→": (1, 0), "↓": (0, 1), "←": (-1, 0)}
 
 
+@cache
 def t_quantile(degrees: int) -> float:
     """Return the 97.5 % quantile of Student's t, half the width of a 95 % interval in standard errors.
 
@@ -42,19 +44,26 @@ def t_quantile(degrees: int) -> float:
 
 
 def mean_and_band(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Average curves over seeds.
+    """Average curves over seeds, each as far as it goes.
 
     :param curves: (x, y) of each seed, x increasing
-    :return: x, mean and half the width of the 95 % t-interval, all [points]; over the range that all curves cover; the
-        width is 0 for a single curve
+    :return: x, mean over the curves that live there, and half the width of its 95 % t-interval, all [points]; the width is NaN
+        where fewer than two live, the mean where none does. The points are those of the curves, so that mean and band are
+        straight between them; from GRID_POINTS on they are an even grid
     """
-    low, high = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     if len(curves) == 1:
-        return curves[0][0], curves[0][1], np.zeros(len(curves[0][1]))
-    grid = np.linspace(min(low, high), high, GRID_POINTS)
-    values = np.array([np.interp(grid, x, y) for x, y in curves])  # [seeds, points]
-    error = values.std(axis=0, ddof=1) / np.sqrt(len(curves))
-    return grid, values.mean(axis=0), t_quantile(len(curves) - 1) * error
+        x, y = curves[0]
+        return x, y, np.full(len(y), np.nan)
+    points = np.unique(np.concatenate([x for x, _ in curves]))
+    grid = points if len(points) <= GRID_POINTS else np.linspace(points[0], points[-1], GRID_POINTS)
+    values = np.array([np.interp(grid, x, y, left=np.nan, right=np.nan) for x, y in curves])  # [seeds, points]
+    alive = np.isfinite(values)
+    n = alive.sum(axis=0)  # [points]
+    mean = np.where(alive, values, 0.0).sum(axis=0) / np.where(n > 0, n, np.nan)
+    squares = np.where(alive, (values - mean) ** 2, 0.0).sum(axis=0)
+    several = np.where(n > 1, n, np.nan)
+    factors = np.array([t_quantile(int(k) - 1) if k > 1 else np.nan for k in n])
+    return grid, mean, factors * np.sqrt(squares / (several - 1) / several)
 
 
 def rolling_mean(y: np.ndarray, window: int) -> np.ndarray:
@@ -75,81 +84,135 @@ class _Group:
 
 
 def _groups(runs: Sequence[Run]) -> list[_Group]:
-    """Put runs together that differ in their seed and length alone, and name each group by what tells it from the others."""
-    table: dict[tuple[str, str], list[tuple[Run, dict[str, Any]]]] = {}
+    """Put runs of one world together that differ in their seed and length alone; name each group by what tells it apart."""
+    table: dict[str, list[tuple[Run, dict[str, Any]]]] = {}
     for run in runs:
-        table.setdefault((run.algo, run.env_id), []).append((run, run.options()))
-    one_algo, one_env = (len({key[i] for key in table}) == 1 for i in (0, 1))
+        table.setdefault(run.algo, []).append((run, run.options()))
     groups: list[_Group] = []
-    for (algo, env), members in table.items():
-        keys = dict.fromkeys(key for _, options in members for key in options if key != "n_timesteps")
+    for algo, members in table.items():
+        keys = dict.fromkeys(key for _, options in members for key in options if key not in ("n_timesteps", "env_kwargs"))
         told = [key for key in keys if len({repr(options.get(key)) for _, options in members}) > 1]
         variants: dict[str, list[Run]] = {}
         for run, options in members:
-            variants.setdefault(", ".join(f"{key} {_short(options.get(key))}" for key in told), []).append(run)
+            variants.setdefault(_variant({key: options.get(key) for key in told}), []).append(run)
         for variant, group in variants.items():
-            names = [name for name, shown in ((algo, not one_algo), (env, not one_env), (variant, True)) if name and shown]
-            label = ", ".join(names) or algo
+            label = ", ".join(name for name in (algo if len(table) > 1 else "", variant) if name) or algo
             label += "" if len(group) == 1 else f" ({len(group)} runs)"
             groups.append(_Group(label, group, COLOURS[len(groups) % len(COLOURS)]))
     return groups
 
 
+def _variant(options: dict[str, Any]) -> str:
+    """Name a variant by its values, and by the names of the switches that are on: "replay + target"."""
+    switches = {
+        key.removesuffix("_network"): value
+        for key, value in options.items()
+        if value is None or value is True or value is False
+    }
+    parts = [f"{key} {_short(value)}" for key, value in options.items() if key.removesuffix("_network") not in switches]
+    if switches:
+        on = [key for key, value in switches.items() if value]
+        parts.append(" + ".join(on) or ("no switch" if len(switches) > 1 else f"no {next(iter(switches))}"))
+    return ", ".join(parts)
+
+
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}={_short(inner)}" for key, inner in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
+    return text if len(text) <= 30 else f"{text[:29]}…"
+
+
+def world_of(run: Run) -> str:
+    """Name the world of a run, its arguments included: two worlds are never one."""
+    kwargs = run.options().get("env_kwargs")
+    told = [f"{key} {_short(value)}" for key, value in kwargs.items()] if isinstance(kwargs, dict) else []
+    return ", ".join([run.env_id, *told])
+
+
+@dataclass
+class _Curves:
+    """What is drawn of the runs of one world, by the runs' folders."""
+
+    runs: list[Run]
+    episodes: dict[Path, tuple[np.ndarray, np.ndarray]]
+    evaluations: dict[Path, tuple[np.ndarray, np.ndarray]]
+    exact: dict[Path, dict[str, np.ndarray]]
+    board: dict[Path, dict[str, np.ndarray]]
+
+    @property
+    def games(self) -> bool:
+        return len(self.board) == len(self.runs)
+
+    @property
+    def empty(self) -> bool:
+        curves = [*self.episodes.values(), *self.evaluations.values()]
+        return not self.exact and not self.board and not any(len(x) for x, _ in curves)
 
 
 def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_only: bool = False) -> "Figure":
-    """Draw the learning curves of runs; runs of one algorithm on one environment are averaged.
+    """Draw the learning curves of runs, a row of panels a world; runs of one algorithm are averaged, each as far as it goes.
 
     Left: the return of the training episodes, a mean over the last ``window`` of each run, or the evaluations where no
-    episode was written. Right, where the environment's law is known: the exact value of the policy, the optimum dashed; of
-    prediction methods the error of their values.
+    episode was written. Right, where the environment's law is known: the exact value of the policy, the optimum dashed.
     Of a board game played against oneself, whose returns say nothing: the score against fixed opponents, and Elo.
 
     :param runs: the runs
-    :param window: episodes in the rolling mean; None: a twentieth of the shortest run's, at most 100
+    :param window: episodes in the rolling mean; None: a twentieth of the median run's, at most 100
     :param evaluations_only: leave the training episodes out (default False)
     :raises UserError: if no run has an episode or an evaluation yet
     """
     from matplotlib.figure import Figure
 
-    groups = _groups(runs)
+    worlds: dict[str, list[Run]] = {}
+    for run in runs:
+        worlds.setdefault(world_of(run), []).append(run)
     none = np.zeros(0, np.int64), np.zeros(0)
-    episodes = {run.path: none if evaluations_only else read_episodes(run) for run in runs}
-    evaluations = {run.path: read_evaluations(run) for run in runs}
-    exact = {run.path: curve for run in runs if (curve := read_exact(run))}
-    board = {run.path: curve for run in runs if (curve := read_board(run))}
-    if not exact and not board and not any(len(x) for x, _ in [*episodes.values(), *evaluations.values()]):
+    read = {
+        world: _Curves(
+            members,
+            {run.path: none if evaluations_only else read_episodes(run) for run in members},
+            {run.path: read_evaluations(run) for run in members},
+            {run.path: curve for run in members if (curve := read_exact(run))},
+            {run.path: curve for run in members if (curve := read_board(run))},
+        )
+        for world, members in worlds.items()
+    }
+    shown = {world: curves for world, curves in read.items() if not curves.empty}
+    if not shown:
         raise UserError(f"no episode has ended yet in {', '.join(str(run.path) for run in runs)}: there is nothing to draw")
-    if window is None:
-        counts = [len(x) for x, _ in episodes.values() if len(x)]
-        window = int(np.clip(min(counts, default=1) // 20, 1, 100))
-
-    games = len(board) == len(runs)
-    figure = Figure(figsize=(11.0, 4.2) if exact or games else (6.8, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2 if exact or games else 1, squeeze=False)[0]
-    if games:
-        _draw_scores(axes[0], groups, board)
-        _draw_elo(axes[1], groups, board)
-    else:
-        _draw_returns(axes[0], groups, episodes, evaluations, window)
-        if exact and all("rms_errors" in table for table in exact.values()):
-            _draw_errors(axes[1], groups, exact)
-        elif exact:
-            _draw_exact(axes[1], groups, {path: table for path, table in exact.items() if "values" in table})
-    envs = sorted({run.env_id for run in runs})
-    title = envs[0] if len(envs) == 1 else ""
-    if len(groups) == 1:
-        seeds = [run.seed for run in runs if run.seed is not None]
-        detail = f"seed {seeds[0]}" if len(seeds) == 1 == len(runs) else f"{len(runs)} runs"
-        title = f"{groups[0].runs[0].algo} on {title}, {detail}"
-    elif title and len(algos := {run.algo for run in runs}) == 1:
-        title = f"{algos.pop()} on {title}"
-    figure.suptitle(title)
+    two = any(curves.exact or curves.games for curves in shown.values())
+    figure = Figure(figsize=(11.0 if two else 6.8, 4.2 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 2 if two else 1, squeeze=False)
+    for (world, curves), axes in zip(shown.items(), panels, strict=True):
+        groups = _groups(curves.runs)
+        if curves.games:
+            _draw_scores(axes[0], groups, curves.board)
+            _draw_elo(axes[1], groups, curves.board)
+        else:
+            _draw_returns(axes[0], groups, curves.episodes, curves.evaluations, window or _window(curves))
+            if curves.exact:
+                _draw_exact(axes[1], groups, curves.exact)
+            elif two:
+                axes[1].set_visible(False)
+        if len(shown) > 1:
+            axes[0].set_title(f"{world}\n{axes[0].get_title()}", fontsize="medium")
+    figure.suptitle(_title(runs, next(iter(shown)) if len(shown) == 1 else ""))
     return figure
+
+
+def _window(curves: _Curves) -> int:
+    counts = [len(x) for x, _ in curves.episodes.values() if len(x)]
+    return int(np.clip((np.median(counts) if counts else 1) // 20, 1, 100))
+
+
+def _title(runs: Sequence[Run], world: str) -> str:
+    """Say what all runs have in common."""
+    algos = {run.algo for run in runs}
+    seeds = [run.seed for run in runs if run.seed is not None]
+    title = " on ".join([*(algos if len(algos) == 1 else []), *([world] if world else [])])
+    detail = f"seed {seeds[0]}" if len(seeds) == 1 == len(runs) else f"{len(runs)} runs"
+    return "\n".join(textwrap.wrap(f"{title}, {detail}" if title else detail, 90))
 
 
 def _draw_returns(
@@ -171,7 +234,8 @@ def _draw_returns(
         if curves:
             noun = "training episodes" if alone else group.label
             mean = f", mean of {window}" if alone and window > 1 else ""
-            _line(ax, curves, group.colour, noun + mean)
+            raw = np.concatenate([y for _, y in (episodes[run.path] for run in group.runs)])
+            _line(ax, curves, group.colour, noun + mean, bounds=(float(raw.min()), float(raw.max())))
         if tested and (alone or not curves):
             colour = COLOURS[1] if alone and curves else group.colour
             _line(ax, tested, colour, "evaluation episodes" if alone else f"{group.label}, evaluated", marker="o")
@@ -195,7 +259,8 @@ def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np
                 curves.append((table["timesteps"][finite], table["values"][finite]))
             optima.setdefault(round(float(table["optimal_values"][-1]), 9), group)
         if curves:
-            _line(ax, curves, group.colour, "greedy policy" if len(groups) == 1 else group.label)
+            best = max(float(table["optimal_values"].max()) for table in tables)
+            _line(ax, curves, group.colour, "greedy policy" if len(groups) == 1 else group.label, bounds=(-np.inf, best))
     for optimum, group in sorted(optima.items(), key=lambda item: item[0]):
         one = len(optima) == 1  # otherwise their discounts differ, and so do the optima
         label = f"optimum {optimum:.4g}" if one else f"optimum {optimum:.4g} of {group.runs[0].algo}"
@@ -226,7 +291,7 @@ def _draw_scores(ax: "Axes", groups: list[_Group], board: dict[Path, dict[str, n
         curves = [(table["timesteps"], table[f"{name}_win"] + table[f"{name}_draw"] / 2) for table in tables]
         if curves:
             label = f"against {name}" if len(groups) == 1 else f"{group.label}, against {name}"
-            _line(ax, curves, COLOURS[i % len(COLOURS)], label)
+            _line(ax, curves, COLOURS[i % len(COLOURS)], label, bounds=(0.0, 1.0))
     ax.set_ylim(-0.03, 1.03)
     ax.set_xlabel("Moves")
     ax.set_ylabel("Wins + half the draws")
@@ -245,17 +310,31 @@ def _draw_elo(ax: "Axes", groups: list[_Group], board: dict[Path, dict[str, np.n
     _finish(ax)
 
 
-def _line(ax: "Axes", curves: list[tuple[np.ndarray, np.ndarray]], colour: str, label: str, marker: str = "") -> None:
+def _line(
+    ax: "Axes",
+    curves: list[tuple[np.ndarray, np.ndarray]],
+    colour: str,
+    label: str,
+    marker: str = "",
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> None:
+    """Draw the mean of curves, its band where at least two of them live, and few curves one by one.
+
+    :param bounds: what a value cannot leave: nor does the band
+    """
     x, mean, half = mean_and_band(curves)
+    to_the_end = sum(bool(own[-1] >= 0.95 * x[-1]) for own, _ in curves)
+    label += "" if to_the_end == len(curves) else f", {to_the_end} of {len(curves)} to the end"
     few = marker or ("o" if len(x) < 3 else "")
     ax.plot(x, mean, color=colour, linewidth=1.8, marker=few if len(x) <= 40 else "", markersize=3.5, label=label, zorder=3)
     for single_x, single_y in curves if 1 < len(curves) <= FEW_RUNS else []:  # what a mean would hide
         ax.plot(single_x, single_y, color=colour, linewidth=0.7, alpha=0.5, zorder=2.5)
-    if half.any():
+    if (half > 0).any():
         lowest, highest = min(y.min() for _, y in curves), max(y.max() for _, y in curves)
         ax.update_datalim([(x[0], lowest), (x[-1], highest)])
         limits = ax.dataLim.frozen()  # the axis fits the runs; a band of few runs may go beyond it
-        ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0, zorder=2)
+        low, high = np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1])
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
         ax.dataLim.set(limits)
 
 
@@ -269,9 +348,9 @@ def _finish(ax: "Axes") -> None:
     ax.spines[["top", "right"]].set_visible(False)
     handles, labels = ax.get_legend_handles_labels()
     if handles:  # below the axes: it can hide nothing there
-        long = max(map(len, labels)) > 40
-        columns = 1 if long else len(labels) if len(labels) <= 3 else 2
-        labels = [textwrap.fill(label, 70) for label in labels]
+        longest = max(map(len, labels))
+        columns = max(1, min(len(labels), 70 // (longest + 8)))  # a panel has room for 70 signs, a line's mark takes 8
+        labels = [textwrap.fill(label, 60) for label in labels]
         ax.legend(
             handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False, fontsize="small"
         )

@@ -85,6 +85,8 @@ def open_run(path: str | Path) -> Run:
     :raises UserError: if the folder is no run of rl_zoo3's or ours
     """
     path = Path(path)
+    if path.is_file():
+        raise UserError(f"{path} is a file; give the folder of a run")
     if not path.is_dir():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"there is no folder {path}{nearest(path.name, siblings)}")

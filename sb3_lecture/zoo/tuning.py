@@ -129,9 +129,14 @@ def tune(options: Options) -> int:
         options.where, options.name, options.n_trials, Objective(settings), str(options.folder / "claims.lock"),
         options.sampler, options.seed, pruner, options.heartbeat, options.grace,
     )  # fmt: skip
-    study = job.open()
-    _agree(study, settings)
-    check(settings)
+    try:
+        study = job.open()
+        _agree(study, settings)
+        check(settings)
+    except UserError:
+        with contextlib.suppress(OSError):  # nothing is in it
+            options.folder.rmdir()
+        raise
     with _dashboard(options):
         print(f"Study:   {options.name} in {hide_password(options.where)}")
         with _Progress(options) as progress:

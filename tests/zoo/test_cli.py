@@ -1,10 +1,13 @@
 """The commands from end to end: training, watching, plotting; one line and exit code 2 for what the user can put right."""
 
+import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,10 @@ import pytest
 from PIL import Image
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_lecture.zoo import cli, playing
+from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.zoo import cli, options, playing
+from sb3_lecture.zoo import train as train_command
+from sb3_lecture.zoo.comparison import comparison_lines
 from sb3_lecture.zoo.runs import find_run, read_episodes
 
 ROOT = Path(cli.__file__).parents[2]
@@ -377,3 +383,121 @@ def test_the_scripts_call_the_commands(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.strip().startswith("error: unknown algorithm 'dqm' (did you mean 'dqn'?)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "-n", "-5"], "at least 1 is needed, not '-5'"),
+        (["train", "--seed", "4294967296"], "at most 4294967295 is possible"),
+        (["train", "--device", "tpu9"], "--device tpu9: "),
+        (["train", "--gym-packages", ""], "--gym-packages '': cannot import it"),
+        (["train", "--n-eval-envs", "0"], "at least 1 is needed"),
+        (["train", "--render-training", "-3"], "it must be at least 0"),
+        (["train", "-optimize"], "here tune searches"),
+        (["train", "-f", "{file}"], "Not a directory"),
+        (["train", "--tensorboard-log", "{file}", "-n", "10", "--eval-freq", "-1"], "Not a directory"),
+        (["train", "--algo", "q_learning", "--env", "Pendulum-v1"], "q_learning needs finite observations and actions"),
+        (["train", "--algo", "dqn", "--env", "Pendulum-v1"], "dqn needs finite actions"),
+        (["train", "--algo", "td3", "--env", "CartPole-v1"], "td3 needs actions that are vectors"),
+        (["train", "--algo", "dqn", "--env", "Acrobot-v1"], "(--conf-file)"),
+        (["train", "--hyperparams", "n_envs:-1"], "n_envs must be a whole number from 1"),
+        (["train", "--hyperparams", "n_timesteps:float('inf')"], "n_timesteps must be a whole number"),
+        (["train", "--hyperparams", "learning_rate:'lin_-5'"], "learning_rate must be a number from 0"),
+        (["train", "--hyperparams", "gamma:'0.9'"], "gamma must be a number from 0 to 1, without quotes"),
+        (["train", "--hyperparams", "noise_type:'normal'"], "noise_type needs noise_std"),
+        (["train", "--hyperparams", "callback:'no.such.Thing'"], "callback: cannot import no.such.Thing"),
+        (["plot", "{file}"], "is a file; give the folder of a run"),
+        (["plot", "estimators", "-o", "no/such/folder/x.png"], "does not exist"),
+        (["tune", "--algo", "q_learning", "--n-workers", "99999999"], "--n-workers 99999999: at most "),
+        (["tune", "--algo", "q_learning", "-f", "{file}"], "Not a directory"),
+        (["enjoy", "--human", "--env", "Lecture/TicTacToe-v0", "--simulations", "-1"], "at least 1 is needed"),
+    ],
+)
+def test_numbers_places_and_values_out_of_range_are_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    assert cli.main([argument.format(file="file") for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and "did you mean '-" not in error
+    assert not list(tmp_path.glob("logs/*/*")), "a run that never began leaves no folder"
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device", "0.monitor.csv")
+
+    monkeypatch.setattr("stable_baselines3.common.monitor.ResultsWriter.write_row", full)
+    code = train(tmp_path, "--algo", "dqn", "--env", "CartPole-v1", "-n", "400", "--eval-freq", "-1", *SMALL_DQN)
+    assert code == 2
+    assert capsys.readouterr().err == "error: No space left on device: 0.monitor.csv\n"
+
+
+def test_a_training_that_fails_in_its_middle_keeps_its_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    breaking = "callback:[{'zoo_helpers.BreakAt': {'step': 30}}]"
+    assert train(tmp_path, "--algo", "dqn", "--env", "CartPole-v1", "-n", "60", "--eval-freq", "-1", *SMALL_DQN, breaking) == 2
+    file = tmp_path / "dqn" / "CartPole-v1_1" / "error.txt"
+    error = capsys.readouterr().err
+    assert f"error: dqn on CartPole-v1: broken here (after 30 steps; the traceback is in {file})" in error
+    assert 'raise LookupError("broken here")' in file.read_text()
+
+
+def test_the_next_line_works_in_a_new_shell(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "my logs"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_package.py").write_text(
+        "import gymnasium as gym\n"
+        "gym.register('My/Pole-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=20)\n"
+    )
+    conf = tmp_path / "conf.yml"
+    conf.write_text("My/Pole-v0:\n  n_timesteps: 60\n  policy: MlpPolicy\n")
+    assert train(folder, "--algo", "dqn", "--env", "my_package:My/Pole-v0", "--conf-file", str(conf), "--eval-freq", "-1") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Next:")]
+    words = shlex.split(line.removeprefix("Next:"))
+    assert words == ["sb3-lecture", "enjoy", "--algo", "dqn", "--env", "my_package:My/Pole-v0", "-f", str(folder)]
+    assert cli.main([*words[1:], "--no-render", "--n-episodes", "1"]) == 0
+
+
+def test_train_has_the_options_of_rl_zoo3_but_for_its_tuner(monkeypatch):
+    import rl_zoo3.train as zoo_train
+
+    class Parsed(Exception):
+        pass
+
+    theirs = []
+
+    class Recorder(argparse.ArgumentParser):
+        def parse_args(self, *args, **kwargs):
+            theirs.extend(self._option_string_actions)
+            raise Parsed
+
+    recording = types.SimpleNamespace(**{**vars(argparse), "ArgumentParser": Recorder})
+    monkeypatch.setattr(zoo_train, "argparse", recording)
+    with pytest.raises(Parsed):
+        zoo_train.train()
+    parser = options.Parser()
+    train_command.options(parser)
+    assert set(theirs) <= set(parser._option_string_actions)
+    shown = parser.format_help()
+    assert "--n-trials" not in shown and "-optimize" not in shown
+
+
+def test_plots_help_names_its_other_pictures(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["plot", "--help"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("plot compare", "plot dream", "plot estimators"))
+
+
+def test_module_and_id_make_a_native_vec_env():
+    env = make_native_vec_env("sb3_lecture_envs:Lecture/Maze-v0", 8)
+    assert env.num_envs == 8
+    env.close()
+
+
+def test_compare_prints_the_mean_over_seeds_and_its_interval():
+    runs = [np.array([0.0, 2.0]), np.array([4.0, 6.0])]
+    (line,) = comparison_lines({"sarsa": runs}, 1)
+    # last episodes 2 and 6: mean 4, sd 2√2, t of one degree 12.706: ± 12.706 · 2√2 / √2; all: means 1 and 5
+    assert line == "sarsa  last 1 episodes     4.00 ± 25.41, all     3.00 ± 25.41 (mean ± 95 %, 2 seeds)"

@@ -26,12 +26,54 @@ def test_the_band_is_the_t_interval_of_the_mean():
     np.testing.assert_allclose(half, 4.30265 / np.sqrt(3), rtol=1e-4)  # sd 1
 
 
-def test_curves_are_averaged_where_all_of_them_run():
-    grid, mean, _ = plotting.mean_and_band(
-        [(np.array([0.0, 8.0]), np.array([0.0, 8.0])), (np.array([2.0, 9.0]), np.array([2.0, 9.0]))]
-    )
-    assert (grid[0], grid[-1]) == (2, 8)
-    np.testing.assert_allclose(mean, grid)
+def test_curves_are_averaged_as_far_as_each_goes_with_a_band_where_two_live():
+    x, y = np.array([0.0, 8.0]), np.array([0.0, 8.0])
+    grid, mean, half = plotting.mean_and_band([(x, y), (np.array([2.0, 9.0]), np.array([4.0, 11.0]))])  # y = x and y = x + 2
+    np.testing.assert_array_equal(grid, [0, 2, 8, 9])
+    np.testing.assert_allclose(mean, [0, 3, 9, 11])  # the first alone, both, both, the second alone
+    np.testing.assert_allclose(half, [np.nan, 12.7062, 12.7062, np.nan], rtol=1e-4)  # sd √2, √2 of two runs
+
+
+def test_runs_of_unequal_length_are_drawn_to_their_ends_and_counted(tmp_path):
+    runs = [make_run(tmp_path, k, [(k, 4, i / 10) for i in range(n)], seed=k) for k, n in ((1, 5), (2, 40), (3, 40))]
+    (axes,) = plotting.learning_curve(runs, window=1).axes
+    mean = axes.get_lines()[0]
+    assert mean.get_xdata()[-1] == 160
+    assert mean.get_label() == "training episodes, 2 of 3 to the end"
+    assert (mean.get_ydata()[0], mean.get_ydata()[-1]) == (2.0, 2.5)
+
+
+def test_the_band_never_leaves_the_possible_range(tmp_path):
+    runs = [make_run(tmp_path, k, [(k % 2, 4, i / 10) for i in range(9)], seed=k) for k in range(4)]
+    (axes,) = plotting.learning_curve(runs, window=1).axes
+    ends = axes.collections[0].get_paths()[0].get_extents()
+    assert (ends.ymin, ends.ymax) == (0.0, 1.0)  # 0.5 ± 0.92 without bounds
+
+
+def test_each_world_has_its_row_and_its_arguments_in_the_title(tmp_path):
+    runs = [make_run(tmp_path, k, [(k, 4, i / 10) for i in range(9)], env="Lecture/GridWorld-v0") for k in (1, 2, 3)]
+    for run, size in zip(runs, ("2x2", "4x4", "4x4"), strict=True):
+        (run.params_path / "config.yml").write_text(f"env_kwargs: {{map_name: {size}}}\n")
+    figure = plotting.learning_curve(runs)
+    titles = [axes.get_title().split("\n")[0] for axes in figure.axes]
+    assert titles == ["Lecture/GridWorld-v0, map_name 2x2", "Lecture/GridWorld-v0, map_name 4x4"]
+    assert plotting.learning_curve(runs[1:]).get_suptitle() == "dqn on Lecture/GridWorld-v0, map_name 4x4, 2 runs"
+
+
+def test_switches_are_named_by_those_that_are_on_and_legends_stay_on_the_page(tmp_path):
+    runs = [make_run(tmp_path, k, [(k, 4, i / 10) for i in range(9)], algo="barebone_dqn") for k in range(4)]
+    switches = [(), ("replay",), ("replay", "target_network"), ("replay", "target_network", "double")]
+    for run, on in zip(runs, switches, strict=True):
+        lines = [f"{name}: {str(name in on).lower()}" for name in ("replay", "target_network", "double")]
+        (run.params_path / "config.yml").write_text("\n".join(lines))
+    figure = plotting.learning_curve(runs)
+    legend = figure.axes[0].get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["no switch", "replay", "replay + target", "replay + target + double"]
+    figure.draw_without_rendering()
+    for text in [*legend.get_texts(), figure.axes[0].title, figure.axes[0].xaxis.label]:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
 
 
 def test_the_rolling_mean_against_its_definition():
@@ -185,9 +227,9 @@ def test_runs_with_other_hyperparameters_are_lines_of_their_own(tmp_path):
     drawn = figure.axes[0].get_lines()
     lines = {line.get_label(): line.get_ydata() for line in drawn if not line.get_label().startswith("_")}
     assert len(drawn) == 2 + 4  # every run by itself too
-    assert list(lines) == ["double True (2 runs)", "double False (2 runs)"]
-    np.testing.assert_allclose(lines["double True (2 runs)"], 0.5)
-    np.testing.assert_allclose(lines["double False (2 runs)"], 2.5)
+    assert list(lines) == ["double (2 runs)", "no double (2 runs)"]
+    np.testing.assert_allclose(lines["double (2 runs)"], 0.5)
+    np.testing.assert_allclose(lines["no double (2 runs)"], 2.5)
 
 
 def test_training_episodes_can_be_left_out(tmp_path):

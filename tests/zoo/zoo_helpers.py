@@ -17,5 +17,18 @@ class InterruptAt(BaseCallback):
         return True
 
 
+class BreakAt(BaseCallback):
+    """Raise at a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self.step:
+            raise LookupError("broken here")
+        return True
+
+
 class Unchanged(gym.Wrapper):
     """A wrapper that changes nothing."""
