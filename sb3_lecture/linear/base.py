@@ -130,7 +130,8 @@ class LinearAlgorithm(BaseAlgorithm):
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed the learner, the action space and the env."""
         super().set_random_seed(seed)
-        self._rng = np.random.default_rng(seed)
+        # a stream of its own: Gymnasium's envs draw from default_rng(seed), and actions must not follow the world's chance
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_rng", "_memory", "_x", "_action"]

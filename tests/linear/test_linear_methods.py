@@ -167,6 +167,15 @@ def test_lstd_with_a_feature_a_state_finds_the_true_values():
     np.testing.assert_allclose(model.values(np.arange(1, 6)), truth[1:6], atol=0.08)  # about 3 standard errors
 
 
+def test_actions_are_independent_of_the_worlds_chance():
+    """One seed for learner and world: actions drawn from the world's own stream would walk to one side only."""
+    env = gym.make("Lecture/RandomWalk-v0", n=100, reach=10)
+    features = {"features": "aggregation", "n_groups": 10}
+    model = LSTD("LinearPolicy", env, gamma=1.0, seed=0, policy_kwargs=features).learn(4_000)
+    truth = policy_evaluation(env.unwrapped.mdp, np.full((102, 2), 0.5), 1.0)
+    np.testing.assert_allclose(model.values(np.arange(5, 100, 10)), truth[5:100:10], atol=0.25)
+
+
 # ---- Baird's counterexample (Sutton & Barto 2018, example 11.1)
 
 STAR = np.hstack([2 * np.eye(7), np.ones((7, 1))])
