@@ -524,15 +524,6 @@ def test_the_configured_player_has_no_regret(env_id, seed):
     assert exact_evaluation(configured(env_id, seed)).regret == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.slow
-def test_it_learns_go_on_a_small_board():
-    """5 × 5, 12,000 moves: at least 90 of 100 games are won against random moves, half of them with white, whom komi helps."""
-    env = make_native_vec_env("Lecture/Go-v0", 32, env_kwargs={"size": 5, "komi": 0.5})
-    model = AlphaZero("MlpPolicy", env, n_simulations=24, learning_rate=2e-3, learning_starts=500, seed=0).learn(12_000)
-    game = Go(5, 0.5)
-    assert play_match(game, (model_player(model.policy), random_player(0)), 100, seed=0).wins >= 90
-
-
 def _silent():
     from stable_baselines3.common.logger import Logger
 

@@ -583,7 +583,7 @@ def test_wrong_arguments_are_named():
 # ---- learning
 
 
-def configured(env_id, seed, **more):
+def configured(env_id, seed):
     """Train with the values of zoo_configs/muzero.yml."""
     entry = configs.read_entries(configs.config_path("muzero"))[env_id]
     n, env_kwargs = entry.pop("n_envs"), entry.pop("env_kwargs", None)
@@ -592,7 +592,7 @@ def configured(env_id, seed, **more):
     if isinstance(rate, str):
         rate = LinearSchedule(float(rate.removeprefix("lin_")), 0.0, 1.0)
     entry["policy_kwargs"] = yaml.safe_load(entry["policy_kwargs"].replace("dict(", "{").replace(")", "}").replace("=", ": "))
-    return MuZero(policy, env, learning_rate=rate, seed=seed, **entry, **more).learn(steps)
+    return MuZero(policy, env, learning_rate=rate, seed=seed, **entry).learn(steps)
 
 
 @pytest.mark.slow
@@ -601,11 +601,6 @@ def configured(env_id, seed, **more):
 def test_the_configured_player_has_no_regret(env_id, seed):
     """Worlds of 4 by 4 cells, with -1 for each step, and with pits beside the treasure."""
     assert exact_evaluation(configured(env_id, seed)).regret == pytest.approx(0.0, abs=1e-12)
-
-
-@pytest.mark.slow
-def test_gumbel_learns_a_world_too():
-    assert exact_evaluation(configured("Lecture/GridWorld-v0", 0, selection="gumbel")).regret == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.slow
