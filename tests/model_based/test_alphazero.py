@@ -453,12 +453,11 @@ def test_it_learns_tic_tac_toe_and_goes_on_after_a_kill(tmp_path):
     assert optimal_share(game, model_player(model), critical=True) >= before - 0.03
 
 
-@pytest.mark.parametrize("selection", ["puct", "gumbel"])
-def test_it_solves_the_lecture_maze(selection):
+def test_it_solves_the_lecture_maze():
     """Regret 0 after 4000 moves, the value read from the law."""
     env = make_native_vec_env("Lecture/Maze-v0", 16)
     callback = ExactEvalCallback(eval_freq=2000)
-    model = AlphaZero("MlpPolicy", env, selection=selection, n_simulations=25, gamma=0.9, learning_rate=5e-3,
+    model = AlphaZero("MlpPolicy", env, n_simulations=25, gamma=0.9, learning_rate=5e-3,
                       learning_starts=0, policy_kwargs={"net_arch": [64]}, seed=0).learn(4000, callback=callback)  # fmt: skip
     assert exact_evaluation(model).regret == pytest.approx(0.0, abs=1e-12)
     assert callback.last is not None and callback.last.regret == pytest.approx(0.0, abs=1e-12)
