@@ -123,6 +123,7 @@ def check(tmp_path, names, n_envs):
     assert not wrong, "\n".join(f"{name}: {found}" for name, found in wrong.items())
 
 
+@pytest.mark.slow  # one to two minutes of processor time each
 @pytest.mark.parametrize("n_envs", [1, 8])
 def test_every_class_goes_on_in_another_process_as_if_nothing_had_happened(n_envs, tmp_path):
     check(tmp_path, OURS, n_envs)
