@@ -27,13 +27,15 @@ from typing import Any
 import gymnasium as gym
 import yaml
 from rl_zoo3 import exp_manager
+from rl_zoo3.callbacks import SaveVecNormalizeCallback
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_latest_run_id
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import EvalCallback as SB3EvalCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import ConstantSchedule
@@ -46,6 +48,8 @@ from stable_baselines3.common.vec_env import (
     sync_envs_normalization,
 )
 
+from sb3_lecture.common.callbacks import CheckpointCallback, EvalCallback, WholeFiles
+from sb3_lecture.common.files import clear_torn, written
 from sb3_lecture.common.render_callback import TerminalRenderCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.model_based.dream_video import DreamCallback
@@ -139,7 +143,7 @@ class LectureExperimentManager(ExperimentManager):
             self.callbacks += exact_callback(model, env, self.save_path, max(1, self.n_timesteps // N_EXACT_EVALUATIONS))
             if is_self_play(env) and self.eval_freq > 0:  # EvalCallback would count the wins of both sides
                 for callback in list(self.callbacks):
-                    if isinstance(callback, EvalCallback) and is_self_play(callback.eval_env):
+                    if isinstance(callback, SB3EvalCallback) and is_self_play(callback.eval_env):
                         callback.eval_env.close()
                         self.callbacks.remove(callback)
                 self.callbacks += board_callback(env, self.save_path, self.eval_freq * self.n_envs)
@@ -259,15 +263,21 @@ class LectureExperimentManager(ExperimentManager):
 
     def create_callbacks(self) -> None:
         """Create rl_zoo3's callbacks; MaskablePPO's evaluation gets its masks."""
-        super().create_callbacks()
+        whole = {
+            "EvalCallback": EvalCallback,
+            "CheckpointCallback": CheckpointCallback,
+            "SaveVecNormalizeCallback": SaveStatistics,
+        }
+        with replaced(exp_manager, **whole):
+            super().create_callbacks()
         maskable = issubclass(registry.algorithm(self.algo), MaskablePPO)
         for i, callback in enumerate(self.callbacks):
-            if isinstance(callback, EvalCallback) and self.show_progress and self.verbose == 0:
+            if isinstance(callback, SB3EvalCallback) and self.show_progress and self.verbose == 0:
                 callback.verbose = 0  # the bar is enough
             if type(callback) is ProgressBarCallback:
                 self.callbacks[i] = ProgressBar()
             elif type(callback) is EvalCallback and maskable:
-                self.callbacks[i] = MaskableEvalCallback(
+                self.callbacks[i] = MaskedEvalCallback(
                     callback.eval_env,
                     callback_on_new_best=callback.callback_on_new_best,
                     n_eval_episodes=callback.n_eval_episodes,
@@ -315,18 +325,22 @@ class LectureExperimentManager(ExperimentManager):
         """Save the model, and where asked its replay buffer and VecNormalize's statistics.
 
         Each file is written beside its place and renamed, so that a second Ctrl-C leaves no half file.
+
+        :raises UserError: if the disk is full
         """
-        beside = os.path.join(self.save_path, f".saving-{os.getpid()}")
-        os.makedirs(beside, exist_ok=True)
+        clear_torn(self.save_path)
         try:
-            _save(model.save, beside, os.path.join(self.save_path, f"{self.env_name}.zip"))
+            with written(os.path.join(self.save_path, f"{self.env_name}.zip")) as beside:
+                model.save(beside)
             if self.save_replay_buffer and hasattr(model, "save_replay_buffer"):
-                _save(model.save_replay_buffer, beside, os.path.join(self.save_path, "replay_buffer.pkl"))
+                with written(os.path.join(self.save_path, "replay_buffer.pkl")) as beside:
+                    model.save_replay_buffer(beside)
             statistics = model.get_vec_normalize_env()
             if statistics is not None:
-                _save(statistics.save, beside, os.path.join(self.params_path, "vecnormalize.pkl"))
-        finally:
-            shutil.rmtree(beside)
+                with written(os.path.join(self.params_path, "vecnormalize.pkl")) as beside:
+                    statistics.save(str(beside))
+        except OSError as error:
+            raise UserError(error.strerror or str(error)) from error
         print(f"Saved the model: {os.path.join(self.save_path, f'{self.env_name}.zip')}")
 
     def create_test_env(self, model: BaseAlgorithm) -> VecEnv:
@@ -347,7 +361,16 @@ class ProgressBar(ProgressBarCallback):
             super()._on_training_end()
 
 
-def _save(save: Callable[[str], Any], beside: str, path: str) -> None:
-    temporary = os.path.join(beside, os.path.basename(path))
-    save(temporary)
-    os.replace(temporary, path)
+class MaskedEvalCallback(WholeFiles, MaskableEvalCallback):
+    """MaskablePPO's evaluation, whose files are whole at any moment."""
+
+
+class SaveStatistics(SaveVecNormalizeCallback):
+    """rl_zoo3's callback that keeps VecNormalize's statistics of the best model, in a file that is whole at any moment."""
+
+    def _on_step(self) -> bool:
+        statistics = self.model.get_vec_normalize_env()
+        if statistics is not None and self.n_calls % self.save_freq == 0:
+            with written(os.path.join(self.save_path, "vecnormalize.pkl")) as beside:
+                statistics.save(str(beside))
+        return True
