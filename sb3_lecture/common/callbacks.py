@@ -39,7 +39,8 @@ class PeriodicEvaluation(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._prepare()
-        self._run()
+        if self._done != self.model.num_timesteps:  # else it goes on where an evaluation was the last thing done
+            self._run()
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._due:

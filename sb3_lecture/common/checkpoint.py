@@ -30,6 +30,7 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_get
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import get_system_info
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_lecture.common.archive import File, find_file, is_archive, read_archive, write_archive
 from sb3_lecture.common.env_state import needs_reset
@@ -37,7 +38,7 @@ from sb3_lecture.common.old_files import missing_fields, read_pickle, read_zip
 from sb3_lecture.common.packing import name_of, resolve
 from sb3_lecture.common.resume import RUNNING, capture, set_callback_state, set_env, set_random, set_running
 
-__all__ = ["SafeSave", "load", "load_statistics", "save", "save_statistics"]
+__all__ = ["SafeSave", "load", "load_replay_buffer", "load_statistics", "save", "save_statistics", "take_up"]
 
 SelfSafeSave = TypeVar("SelfSafeSave", bound="SafeSave")
 #: attributes that are made anew, or stand in the file's other parts
@@ -62,6 +63,7 @@ def save(
     include: Iterable[str] | None = None,
     include_replay: bool = False,
     callback: BaseCallback | None = None,
+    notes: dict[str, str] | None = None,
 ) -> None:
     """Save any SB3 model in a file without pickles.
 
@@ -71,6 +73,7 @@ def save(
     :param include: attributes to keep though they are left out by default
     :param include_replay: keep the replay buffer too (default False)
     :param callback: whose counters are kept; None: those of the last ``learn``, of our classes
+    :param notes: further texts to put into the zip, by the names of their entries
     :raises OSError: if the disk is full; the file that was there stays as it was
     """
     names, variables = model._get_torch_save_params()
@@ -89,7 +92,11 @@ def save(
         replay = getattr(model, "replay_buffer", None)
         on_disk = getattr(replay, "memmap_id", None) is not None  # it stays where it is
         content["replay"] = None if on_disk else replay
-    texts = {"_stable_baselines3_version": sb3.__version__, "system_info.txt": get_system_info(print_info=False)[1]}
+    texts = {
+        "_stable_baselines3_version": sb3.__version__,
+        "system_info.txt": get_system_info(print_info=False)[1],
+        **(notes or {}),
+    }
     lost = write_archive(_with_suffix(path, "zip"), "model", content, texts)
     fields = sorted({place.split(".")[1] for place in lost if place.startswith("data.")})
     if fields:
@@ -152,6 +159,9 @@ def load(
             variables, resume, replay = content["variables"], content["resume"], content.get("replay")
         except KeyError as error:
             raise ValueError(f"{path} is damaged: it lacks {error}") from error
+        parts = ((named, str), (data, dict), (params, dict), (variables, dict), (resume, dict))
+        if not all(isinstance(part, kind) for part, kind in parts):
+            raise ValueError(f"{path} is damaged: a part of it is of another kind")
         if cls is None or not named.startswith(("stable_baselines3.", "sb3_contrib.", "sb3_lecture.")):
             cls = cls or resolve(named, custom_objects)
         elif name_of(cls) != named and not _related(cls, named):
@@ -294,6 +304,28 @@ def _put_replay(model: Any, replay: Any) -> None:
     model.replay_buffer = replay
 
 
+def load_replay_buffer(model: Any, path: File, truncate_last_traj: bool = True, trusted: bool = False) -> None:
+    """Load a replay buffer into any off-policy model: ours, or SB3's pickle, which is not run.
+
+    :param model: the model
+    :param path: the file
+    :param truncate_last_traj: cut off the last episode of a HER buffer, which is not finished
+    :param trusted: unpickle SB3's file as SB3 does, which runs what it names
+    :raises ValueError: if the file is damaged, holds something else, or would run code
+    """
+    if isinstance(path, (str, Path)):
+        path = find_file(path, "pkl")
+    replay = read_archive(path, "replay buffer")["replay"] if is_archive(path) else read_pickle(path, trusted)
+    own = getattr(model, "replay_buffer", None)
+    if not isinstance(replay, type(own)) and own is not None:
+        raise ValueError(f"{path} holds a {type(replay).__name__}; {type(model).__name__} needs a {type(own).__name__}")
+    _put_replay(model, replay)
+    if isinstance(replay, HerReplayBuffer):
+        replay.set_env(model.env)
+        if truncate_last_traj:
+            replay.truncate_last_trajectory()
+
+
 def save_statistics(env: VecNormalize, path: File) -> None:
     """Save VecNormalize's statistics in a file without pickles.
 
@@ -336,6 +368,39 @@ def load_statistics(path: File, env: VecEnv, trusted: bool = False) -> VecNormal
     return found
 
 
+def take_up(model: Any) -> dict[str, Any] | None:
+    """Put a loaded model, its env and the random states where they were when it was saved.
+
+    Our classes do so in ``learn``; for SB3's own call it in a callback's ``_on_training_start``. What could not be restored
+    is said by a warning.
+
+    :param model: from ``load``
+    :return: what the callbacks had counted, for ``resume.set_callback_state``
+    """
+    resume, model._resume = model._resume, None
+    if resume is None:
+        return None
+    try:
+        return _take_up(model, resume)
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise ValueError(f"what the file says of the running episodes is damaged: {error}; load it and begin anew") from error
+
+
+def _take_up(model: Any, resume: dict[str, Any]) -> dict[str, Any] | None:
+    cut = f"the file has {resume['n_envs']} envs" if resume["n_envs"] != model.n_envs else set_env(model, resume)
+    running = dict(resume["running"])
+    if cut is not None:
+        kept = not model._force_reset and model.env is not None and not needs_reset(model.env)
+        if not kept or resume["n_envs"] != model.n_envs:
+            running = {name: value for name, value in running.items() if isinstance(value, np.random.Generator)}
+        if running.get("_last_obs") is None and resume["running"].get("_last_obs") is not None:
+            warnings.warn(f"resumed from new episodes, the running ones were cut: {cut}", stacklevel=6)
+    set_running(model, running)
+    if "random" in resume:
+        set_random(model, resume["random"])
+    return resume["callbacks"]
+
+
 # --- our classes -----------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +409,8 @@ class SafeSave(BaseAlgorithm):
 
     #: attributes (``name`` or ``name.part``) that belong to the running episodes: kept for ``learn`` to go on with
     _running: tuple[str, ...] = ()
+    #: when nothing is half done: at the start of a "rollout", after each "step", or "never" while ``learn`` runs
+    _whole_at: str = "rollout"
     _resume: dict[str, Any] | None = None
     _callback_state: dict[str, Any] | None = None
     _force_reset = True
@@ -421,34 +488,17 @@ class SafeSave(BaseAlgorithm):
         :param trusted: unpickle SB3's file as SB3 does, which runs what it names
         :raises ValueError: if the file is damaged, holds something else, or would run code
         """
-        if isinstance(path, (str, Path)):
-            path = find_file(path, "pkl")
-        replay = read_archive(path, "replay buffer")["replay"] if is_archive(path) else read_pickle(path, trusted)
-        own = getattr(self, "replay_buffer", None)
-        if not isinstance(replay, type(own)) and own is not None:
-            raise ValueError(f"{path} holds a {type(replay).__name__}; {type(self).__name__} needs a {type(own).__name__}")
-        _put_replay(self, replay)
+        load_replay_buffer(self, path, truncate_last_traj, trusted)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_resume", "_force_reset", "_callback_state", "_callback"]
 
     def _take_up(self, reset_num_timesteps: bool) -> None:
         """Go on where the file stopped; called before ``learn`` looks at what is running."""
-        resume, self._resume = self._resume, None
-        if resume is None or reset_num_timesteps:
-            return
-        cut = f"the file has {resume['n_envs']} envs" if resume["n_envs"] != self.n_envs else set_env(self, resume)
-        running = dict(resume["running"])
-        if cut is not None:
-            kept = not self._force_reset and self.env is not None and not needs_reset(self.env)
-            if not kept or resume["n_envs"] != self.n_envs:
-                running = {name: value for name, value in running.items() if isinstance(value, np.random.Generator)}
-            if running.get("_last_obs") is None and resume["running"].get("_last_obs") is not None:
-                warnings.warn(f"resumed from new episodes, the running ones were cut: {cut}", stacklevel=4)
-        set_running(self, running)
-        self._callback_state = resume["callbacks"]
-        if "random" in resume:
-            set_random(self, resume["random"])
+        if reset_num_timesteps:
+            self._resume = None
+        elif self._resume is not None:
+            self._callback_state = take_up(self)
 
     def _setup_learn(
         self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True, *args: Any, **kwargs: Any

@@ -170,6 +170,8 @@ def _set_vec_state(env: VecEnv, state: dict[str, Any]) -> None:
 def _name(wrapper: Any) -> str:
     """The name a class has in ``WRAPPERS``."""
     module, name = type(wrapper).__module__, type(wrapper).__name__
+    if name == "PatchedTimeLimit":  # rl_zoo3's, which it puts in Gymnasium's place
+        return "gymnasium.wrappers:TimeLimit"
     for package in ("gymnasium.wrappers", "stable_baselines3.common"):
         if module.startswith(package):
             module = package

@@ -44,6 +44,7 @@ def capture(model: BaseAlgorithm, callback: BaseCallback | None) -> dict[str, An
         "random": get_random(model),
         "running": {name: _find(model, name) for name in names if _has(model, name)},
         "n_envs": model.n_envs,
+        "statistics": _statistics(model),
         "callbacks": None if callback is None else callback_state(callback),
     }
     if model.env is None:
@@ -82,6 +83,7 @@ def set_env(model: BaseAlgorithm, state: dict[str, Any]) -> str | None:
 
     :return: None, or why it could not be done
     """
+    _set_statistics(model, state.get("statistics"))
     if state["env"] is None:
         return state["cut"]
     if model.env is None:
@@ -91,6 +93,20 @@ def set_env(model: BaseAlgorithm, state: dict[str, Any]) -> str | None:
     except CannotSave as error:
         return str(error)
     return None
+
+
+def _statistics(model: BaseAlgorithm) -> dict[str, Any] | None:
+    """VecNormalize's statistics, which are kept though the envs may not be."""
+    normalize = model.get_vec_normalize_env()
+    return None if normalize is None else {name: getattr(normalize, name, None) for name in ("obs_rms", "ret_rms")}
+
+
+def _set_statistics(model: BaseAlgorithm, state: dict[str, Any] | None) -> None:
+    normalize = model.get_vec_normalize_env()
+    if normalize is not None and state is not None:
+        for name, value in state.items():
+            if value is not None:
+                setattr(normalize, name, value)
 
 
 # --- random states ---------------------------------------------------------------------------------------------------

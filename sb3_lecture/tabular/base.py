@@ -101,6 +101,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
     #: the largest step size that makes sense
     _largest_rate: ClassVar[float] = 1.0
     _running = ("_walk",)
+    _whole_at = "step"
 
     def __init__(
         self,

@@ -2,7 +2,12 @@
 
 import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
+import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +115,33 @@ def test_evaluations_and_checkpoints_are_whole_when_their_writing_fails(tmp_path
         checkpoint._on_step()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert evaluation.log_path == str(tmp_path / "evaluations") and evaluation.best_model_save_path == str(tmp_path)
+
+
+KILLED = """
+import sys, os
+from sb3_lecture.tabular.q_learning import QLearning
+model = QLearning("MlpPolicy", "Lecture/Maze-v0", seed=0)
+print("ready", flush=True)
+while True:
+    model.q_table[:] += 1.0
+    model.save(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_while_saving_leave_a_whole_file(tmp_path):
+    path = tmp_path / "model.zip"
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        child = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)
+        assert child.stdout.readline() == "ready\n"
+        while not path.exists():
+            time.sleep(0.001)
+        time.sleep(float(rng.uniform(0.0, 0.05)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+    files.clear_torn(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.zip"]
