@@ -5,7 +5,9 @@ A new algorithm is tested here from the day it enters the registry: its world is
 
 import base64
 import inspect
+import io
 import json
+import pickle
 import zipfile
 
 import gymnasium as gym
@@ -254,12 +256,42 @@ def test_nonsense_is_refused_with_its_name_and_value(name):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_files_hold_no_code(name, tmp_path):
-    build(name).learn(40).save(tmp_path / "model.zip")
-    for key, value in stored(tmp_path / "model.zip").items():
-        if isinstance(value, dict) and ":serialized:" in value:
-            pickled = base64.b64decode(value[":serialized:"])
-            assert b"_make_function" not in pickled and b"_make_skeleton_func" not in pickled, f"{key} pickles a function"
+def test_our_files_hold_no_pickles_and_the_same_bytes_again(name, tmp_path):
+    model = build(name).learn(40)
+    model.save(tmp_path / "first.zip", include_replay=True)
+    type(model).load(tmp_path / "first.zip", env=model.env).save(tmp_path / "second.zip", include_replay=True)
+    assert (tmp_path / "first.zip").read_bytes() == (tmp_path / "second.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "first.zip") as archive:
+        assert b":serialized:" not in archive.read("content.json")
+        json.loads(archive.read("content.json"), parse_constant=pytest.fail)  # NaN and Infinity are no JSON
+        for entry in archive.namelist():
+            if entry not in ("content.json", "_stable_baselines3_version", "system_info.txt"):
+                assert entry.startswith("arrays/") and entry.endswith(".npy")
+                np.lib.format.read_array(io.BytesIO(archive.read(entry)), allow_pickle=False)
+
+
+class Attack:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+def test_no_class_runs_what_a_strangers_file_holds(tmp_path):
+    pickled = {":type:": "x", ":serialized:": base64.b64encode(pickle.dumps(Attack(tmp_path / "ran"))).decode()}
+    state = io.BytesIO()
+    th.save({"x": Attack(tmp_path / "ran")}, state)
+    for number, (fields, policy) in enumerate((({"policy_class": pickled, "policy_kwargs": {}}, b""), ({}, state.getvalue()))):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.writestr("data", json.dumps(fields))
+            archive.writestr("policy.pth", policy)
+        for name in OURS:
+            with pytest.raises(ValueError, match=r"would run code|cannot be read"):
+                registry.algorithm(name).load(tmp_path / f"{number}.zip")
+            assert not (tmp_path / "ran").exists(), name
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -282,4 +314,6 @@ def test_our_classes_keep_sb3s_seams(name):
 
 def stored(path):
     with zipfile.ZipFile(path) as archive:
+        if "content.json" in archive.namelist():
+            return json.loads(archive.read("content.json"))["content"]["data"]
         return json.loads(archive.read("data"))

@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 from sb3_lecture_envs.checks import action_of, autoreset_mode_of, choice, whole
 from sb3_lecture_envs.pixel_world import PIXEL_MODES, Screen
 from sb3_lecture_envs.rendering import Window
+from sb3_lecture_envs.state import copy_state, put_state
 
 SIDE = 10  # cells of the board's sides
 FLOOR = SIDE - 1  # the paddle's row
@@ -106,6 +107,15 @@ class _Games:
 
     def step(self, action: np.ndarray, skip: np.ndarray | None = None) -> None:
         _step_many(self.game, self.planes, self.none if skip is None else skip, action, self.reward, self.terminated)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"game": self.game.copy(), "planes": self.planes.copy()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        game, planes = np.asarray(state["game"]), np.asarray(state["planes"])
+        if game.shape != self.game.shape or planes.shape != self.planes.shape:
+            raise ValueError(f"the state is of {len(game)} games, the env has {len(self.game)}")
+        self.game[...], self.planes[...] = game, planes
 
     def place(self, i: int, board: str) -> None:
         """Set game i to a position as ``Screen.text`` prints it."""
@@ -229,6 +239,19 @@ class MiniBreakoutEnv(gym.Env[np.ndarray, np.int64]):
         """Close the window, if one is open."""
         self._window.close()
 
+    def get_state(self) -> dict[str, Any]:
+        """Where the game stands, and the env's random generator: plain values for ``set_state`` of another such env."""
+        return copy_state(self, ("last_action",)) | self.games.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the env where another stood.
+
+        :param state: from ``get_state``
+        :raises ValueError: if it is of another kind of env
+        """
+        self.games.set_state(state)
+        put_state(self, ("last_action",), state)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_window": Window("MiniBreakout", self.metadata["render_fps"])}  # a window cannot travel
 
@@ -288,6 +311,19 @@ class MiniBreakoutVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._serve(done)
         self._skip[done] = False
         return self.games.observe(), {}
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the games stand, and their random generator: plain values for ``set_state`` of another such env."""
+        return copy_state(self, ("elapsed", "_skip")) | self.games.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the env where another stood.
+
+        :param state: from ``get_state``
+        :raises ValueError: if it is of another kind of env, or has another number of games
+        """
+        self.games.set_state(state)
+        put_state(self, ("elapsed", "_skip"), state)
 
     def _serve(self, done: np.ndarray) -> None:
         which = np.flatnonzero(done)

@@ -15,6 +15,7 @@ from sb3_lecture_envs.checks import action_of, autoreset_mode_of, choice, whole
 from sb3_lecture_envs.grid import GridLayout
 from sb3_lecture_envs.mdp import TabularMDP, sample_outcome, sample_start
 from sb3_lecture_envs.observations import Observer
+from sb3_lecture_envs.state import copy_state, put_state
 
 #: probability, next state, reward, terminated
 Outcome = tuple[float, int, float, bool]
@@ -138,6 +139,18 @@ class TabularEnv(gym.Env[Any, Any]):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the episode stands, and the env's random generator: plain values for ``set_state`` of another such env."""
+        return copy_state(self, ("state", "last_action"))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the env where another of its kind stood.
+
+        :param state: from ``get_state``
+        :raises ValueError: if it is of another kind of env
+        """
+        put_state(self, ("state", "last_action"), state)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_renderer": None}  # a window cannot travel to another process
@@ -278,6 +291,18 @@ class TabularVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self._restart(done)
         self._skip[done] = False
         return self.observe(self.state), {}
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the episodes stand, and the envs' random generator: plain values for ``set_state`` of another such env."""
+        return copy_state(self, ("state", "elapsed", "_skip"))
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the env where another of its kind stood.
+
+        :param state: from ``get_state``
+        :raises ValueError: if it is of another kind of env
+        """
+        put_state(self, ("state", "elapsed", "_skip"), state)
 
     def _restart(self, done: np.ndarray) -> None:
         starts = self.mdp.start_state

@@ -43,6 +43,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Integer, check_arguments
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.spaces import check_zero_based
@@ -54,7 +55,7 @@ __all__ = ["PopulationAlgorithm"]
 SelfPopulationAlgorithm = TypeVar("SelfPopulationAlgorithm", bound="PopulationAlgorithm")
 
 
-class PopulationAlgorithm(BaseAlgorithm):
+class PopulationAlgorithm(SafeSave, BaseAlgorithm):
     """What the evolutionary learners share; see the module's text.
 
     :param policy: "MlpPolicy", "LinearPolicy" or a subclass of EvolutionPolicy

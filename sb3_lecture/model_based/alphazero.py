@@ -34,6 +34,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
 from torch.nn import functional as F
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import check_arguments
 from sb3_lecture.common.optimizers import policy_defaults, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
@@ -58,7 +59,7 @@ __all__ = ["AlphaZero", "AlphaZeroMlpPolicy", "AlphaZeroPolicy", "BoardCnnPolicy
 SelfAlphaZero = TypeVar("SelfAlphaZero", bound="AlphaZero")
 
 
-class AlphaZero(OffPolicyAlgorithm):
+class AlphaZero(SafeSave, OffPolicyAlgorithm):
     """AlphaZero for board games and, with one player, for tabular MDPs. A timestep is a move.
 
     In games ``ep_info_buffer``, and so ``rollout/ep_rew_mean``, holds the first player's results: 1 win, 0 draw, −1 loss.
@@ -102,6 +103,7 @@ class AlphaZero(OffPolicyAlgorithm):
         "BoardCnnPolicy": BoardCnnPolicy,
     }
     policy: AlphaZeroPolicy
+    _running = ("_games", "_ages", "_search.rng")
     replay_buffer: SelfPlayBuffer | None  # type: ignore[assignment]
     world: World
 
@@ -245,6 +247,7 @@ class AlphaZero(OffPolicyAlgorithm):
 
     def _setup_learn(self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True,
                      *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:  # fmt: skip
+        self._take_up(reset_num_timesteps)
         if reset_num_timesteps or self._last_obs is None:  # the envs are reset
             self._begin_games()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)

@@ -42,6 +42,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import polyak_update
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import check_arguments
 from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer
 from sb3_lecture.common.spaces import check_zero_based
@@ -79,7 +80,7 @@ def lambda_returns(
     return th.stack(returns[::-1])
 
 
-class DreamerV3(OffPolicyAlgorithm):
+class DreamerV3(SafeSave, OffPolicyAlgorithm):
     """DreamerV3. ``train/world_loss`` and ``train/…`` hold the losses, ``train/return_range`` the S of eq. 7.
 
     :param policy: "MlpPolicy" (vectors), "CnnPolicy" (images), "MultiInputPolicy" (Dict) or a subclass of DreamerPolicy
@@ -120,6 +121,7 @@ class DreamerV3(OffPolicyAlgorithm):
         "MultiInputPolicy": DreamerMultiInputPolicy,
     }
     policy: DreamerPolicy
+    _running = ("_memory", "_is_first", "_arrival_rewards")
     replay_buffer: SequenceBuffer | None  # type: ignore[assignment]
 
     def __init__(
@@ -224,6 +226,7 @@ class DreamerV3(OffPolicyAlgorithm):
 
     def _setup_learn(self, total_timesteps: int, callback: MaybeCallback = None, reset_num_timesteps: bool = True,
                      *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:  # fmt: skip
+        self._take_up(reset_num_timesteps)
         if reset_num_timesteps or self._last_obs is None:  # the envs are reset
             self._begin_episodes()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
@@ -430,13 +433,14 @@ class DreamerV3(OffPolicyAlgorithm):
         inside = (~batch.is_last[:-1]).float()  # the step from the last row of an episode is none
         return (inside * critic.loss(logits, targets, slow)).mean()
 
-    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True, trusted: bool = False) -> None:
         """Load a replay buffer that was saved, or open the folder again in which it lies.
 
         :param path: file
         :param truncate_last_traj: for SB3; an episode that the save interrupted is cut in any case
+        :param trusted: unpickle an old file, which runs what it names
         """
-        super().load_replay_buffer(path, truncate_last_traj)
+        super().load_replay_buffer(path, truncate_last_traj, trusted)
         assert self.replay_buffer is not None
         self._replay_id = self.replay_buffer.memmap_id
 

@@ -42,6 +42,7 @@ from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Real, check_arguments
 from sb3_lecture.common.distributional import two_hot, value_transform
 from sb3_lecture.common.optimizers import policy_defaults, without_denormals
@@ -58,7 +59,7 @@ __all__ = ["MuZero"]
 SelfMuZero = TypeVar("SelfMuZero", bound="MuZero")
 
 
-class MuZero(OffPolicyAlgorithm):
+class MuZero(SafeSave, OffPolicyAlgorithm):
     """MuZero for board games by self-play, and for any env with discrete actions. A timestep is a move.
 
     In self-play ``rollout/ep_rew_mean`` is the first player's mean result: 1 win, 0 draw, −1 loss.
@@ -105,6 +106,7 @@ class MuZero(OffPolicyAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MuZeroMlpPolicy, "CnnPolicy": MuZeroCnnPolicy}
     policy: MuZeroPolicy
+    _running = ("_ages", "_search.rng")
     replay_buffer: TrajectoryBuffer | None  # type: ignore[assignment]
 
     def __init__(
@@ -295,6 +297,7 @@ class MuZero(OffPolicyAlgorithm):
                 f"The memory holds trajectories of {self.replay_buffer.n_envs} envs, the model has {self.n_envs}: resume with "
                 "as many envs as before"
             )
+        self._take_up(reset_num_timesteps)
         if reset_num_timesteps or self._last_obs is None:  # the envs are reset
             self._begin_episodes()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)

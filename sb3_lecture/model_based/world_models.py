@@ -35,11 +35,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.save_util import load_from_pkl, save_to_pkl
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean, update_learning_rate
 from torch import nn
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Real, check_arguments
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.spaces import check_zero_based
@@ -96,7 +96,7 @@ class _Steps:
         return z, self.actions[step], self.rewards[step] * mask, self.ends[step] * mask, mask
 
 
-class WorldModels(BaseAlgorithm):
+class WorldModels(SafeSave, BaseAlgorithm):
     """World Models (V, M, C).
 
     ``learn(total_timesteps)`` runs rounds: ``learning_starts`` steps are collected (at random in the first round, then by C),
@@ -265,12 +265,12 @@ class WorldModels(BaseAlgorithm):
         env, n = self.env, self.n_envs
         rng = np.random.default_rng([self._search_seed, self.round, 1])
         probability = 1.0 if self.round == 0 else self.random_action_prob
+        callback.on_rollout_start()  # before anything is drawn: a checkpoint of now begins here again
         running: list[list[tuple[Any, Any, float]]] = [[] for _ in range(n)]
         policy, state = self.policy, self.policy.rnn.initial_state(n)
         obs: Any = env.reset()
         seen = self._seen(obs)
         end = self.num_timesteps + n_steps
-        callback.on_rollout_start()
         while self.num_timesteps < end:
             if probability < 1.0:
                 z = policy.see(obs)
@@ -530,20 +530,10 @@ class WorldModels(BaseAlgorithm):
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
-    def save_replay_buffer(self, path: Any) -> None:
-        """Save the episodes kept, which later rounds learn from too.
-
-        :param path: file
-        """
-        save_to_pkl(path, self.replay_buffer, self.verbose)
-
-    def load_replay_buffer(self, path: Any) -> None:
-        """Load episodes saved before.
-
-        :param path: file
-        """
-        self.replay_buffer = load_from_pkl(path, self.verbose)
-        self._steps_kept = sum(len(episode.rewards) for episode in self.replay_buffer)
+    def _put_replay(self, replay: "deque[Episode]") -> None:
+        """Take over episodes that were saved; later rounds learn from them too."""
+        self.replay_buffer = replay
+        self._steps_kept = sum(len(episode.rewards) for episode in replay)
 
     def predict(
         self,

@@ -32,6 +32,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorch
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import check_arguments, check_finite, naming_non_finite
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.spaces import check_zero_based
@@ -101,7 +102,7 @@ class QMultiInputActorCriticPolicy(QActorCriticPolicy, MultiInputActorCriticPoli
     """The Q actor-critic's policy for Dict observations."""
 
 
-class ActorCritic(OnPolicyAlgorithm):
+class ActorCritic(SafeSave, OnPolicyAlgorithm):
     """Online actor-critic, one-step or n-step, with a state-value or an action-value critic.
 
     :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a policy class (for critic="q" a ``QActorCriticPolicy``)

@@ -32,6 +32,7 @@ from torch.distributions import Distribution as TorchDistribution
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Real, check_arguments, check_finite, naming_non_finite
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.spaces import check_zero_based
@@ -69,7 +70,7 @@ def rows_of(distribution: TorchDistribution | list[Any], rows: th.Tensor) -> Tor
     return type(distribution)(logits=distribution.logits[rows], validate_args=False)  # type: ignore[attr-defined,call-arg]
 
 
-class PPOPenalty(PPO):
+class PPOPenalty(SafeSave, PPO):
     """PPO that penalises the KL divergence from the old policy instead of clipping the ratio.
 
     :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a policy class

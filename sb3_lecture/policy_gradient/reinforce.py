@@ -40,6 +40,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
 from sb3_lecture.common.buffers import EpisodeBuffer
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Integer, Real, check_arguments, check_finite, naming_non_finite
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.returns import discounted_returns, leave_one_out_means, powers_of_discount, returns_at_start
@@ -51,7 +52,7 @@ SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 Array = np.ndarray[Any, Any]
 
 
-class REINFORCE(OnPolicyAlgorithm):
+class REINFORCE(SafeSave, OnPolicyAlgorithm):
     """Monte Carlo policy gradient, with the lecture's returns and baselines as switches.
 
     Works with Discrete, MultiDiscrete, MultiBinary and Box actions, with MLP, CNN and Dict policies, and with several

@@ -37,6 +37,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorch
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Real, check_arguments, check_finite, naming_non_finite
 from sb3_lecture.common.gradient_estimators import relaxed_one_hot
 from sb3_lecture.common.optimizers import fused_adam
@@ -200,7 +201,7 @@ class SACDiscreteMultiInputPolicy(SACDiscretePolicy):
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
 
-class SACDiscrete(OffPolicyAlgorithm):
+class SACDiscrete(SafeSave, OffPolicyAlgorithm):
     """Soft actor-critic for Discrete actions.
 
     :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a subclass of SACDiscretePolicy

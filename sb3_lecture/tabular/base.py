@@ -24,6 +24,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.tabular.arguments import check_choice, check_number, keywords_of
 from sb3_lecture.tabular.backend import (
@@ -62,7 +63,7 @@ WRITE_EVERY = 4096  # episodes between two writes into the Monitors
 POLICY_ARGUMENTS = ("exploration", "temperature", "ucb_c", "initial_value")
 
 
-class TabularAlgorithm(BaseAlgorithm):
+class TabularAlgorithm(SafeSave, BaseAlgorithm):
     """The base of the tabular learners.
 
     :param policy: "TabularPolicy" ("MlpPolicy" is another name of it)
@@ -99,6 +100,8 @@ class TabularAlgorithm(BaseAlgorithm):
     _n_columns: ClassVar[int | None] = None
     #: the largest step size that makes sense
     _largest_rate: ClassVar[float] = 1.0
+    _running = ("_walk",)
+    _whole_at = "step"
 
     def __init__(
         self,
@@ -297,6 +300,7 @@ class TabularAlgorithm(BaseAlgorithm):
         :param progress_bar: whether to show one
         :return: the model
         """
+        self._take_up(reset_num_timesteps)
         fresh = reset_num_timesteps or self._last_obs is None
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar

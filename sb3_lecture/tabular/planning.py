@@ -148,6 +148,7 @@ class PlanningAlgorithm(TabularAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"TabularPolicy": PlannedPolicy, "MlpPolicy": PlannedPolicy}
     _n_columns = 1
+    _whole_at = "never"  # a sweep's method keeps where it is to itself; planning again gives the same
 
     def __init__(
         self, policy: Any = "TabularPolicy", env: Any = None, gamma: float = 0.99, tol: float = 1e-8, **kwargs: Any

@@ -40,6 +40,7 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy, QNetwork
 from torch.nn import functional as F
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import check_arguments, check_finite
 from sb3_lecture.common.optimizers import fused_adam, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
@@ -52,7 +53,7 @@ Array = np.ndarray[Any, Any]
 MAX_ROWS = 4096  # transitions drawn from the memory in one call
 
 
-class BareboneDQN(OffPolicyAlgorithm):
+class BareboneDQN(SafeSave, OffPolicyAlgorithm):
     """Q-learning with a network: the plain loop by default, double DQN with every switch on.
 
     :param policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a policy class

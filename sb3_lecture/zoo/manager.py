@@ -28,14 +28,16 @@ from typing import Any
 import gymnasium as gym
 import yaml
 from rl_zoo3 import exp_manager
+from rl_zoo3.callbacks import SaveVecNormalizeCallback
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.utils import get_latest_run_id
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, ProgressBarCallback
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import EvalCallback as SB3EvalCallback
+from stable_baselines3.common.monitor import Monitor, ResultsWriter
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import ConstantSchedule
 from stable_baselines3.common.vec_env import (
@@ -47,12 +49,16 @@ from stable_baselines3.common.vec_env import (
     sync_envs_normalization,
 )
 
+from sb3_lecture.common import checkpoint
+from sb3_lecture.common.callbacks import CheckpointCallback, EvalCallback, WholeFiles
+from sb3_lecture.common.files import clear_torn, written
 from sb3_lecture.common.render_callback import TerminalRenderCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.model_based.dream_video import DreamCallback
 from sb3_lecture.zoo import configs, registry, safe
 from sb3_lecture.zoo.errors import UserError, first_line, hide_passwords
 from sb3_lecture.zoo.grading import board_callback, exact_callback, is_self_play
+from sb3_lecture.zoo.resuming import EVERY, RunCheckpoint, cut_monitor_files, remove_checkpoint, take_checkpoint
 from sb3_lecture.zoo.seams import replaced
 
 #: evaluations in a run where --eval-freq does not say; rl_zoo3's 25,000 steps is more than many of our runs last
@@ -77,6 +83,9 @@ class LectureExperimentManager(ExperimentManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._opened: list[VecEnv] = []
+        resumed = getattr(self.args, "resume", None)
+        self.resumed = None if resumed is None else Path(resumed)  # the run's folder
+        self._goes_on = self.resumed is not None and cut_monitor_files(self.resumed)  # from a checkpoint
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Read the env's entry and check its names.
@@ -140,10 +149,17 @@ class LectureExperimentManager(ExperimentManager):
             self.callbacks += exact_callback(model, env, self.save_path, max(1, self.n_timesteps // N_EXACT_EVALUATIONS))
             if is_self_play(env) and self.eval_freq > 0:  # EvalCallback would count the wins of both sides
                 for callback in list(self.callbacks):
-                    if isinstance(callback, EvalCallback) and is_self_play(callback.eval_env):
+                    if isinstance(callback, SB3EvalCallback) and is_self_play(callback.eval_env):
                         callback.eval_env.close()
                         self.callbacks.remove(callback)
                 self.callbacks += board_callback(env, self.save_path, self.eval_freq * self.n_envs)
+        every = getattr(self.args, "checkpoint_every", None)
+        if every is None or every >= 0:
+            self.callbacks.append(RunCheckpoint(self.save_path, EVERY if every is None else every))
+        if self._goes_on:
+            assert self.resumed is not None
+            model = take_checkpoint(self.resumed, model, self.device)
+            print(f"Going on from {self.resumed} at {model.num_timesteps} of {self.n_timesteps} steps")
         return model, saved
 
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
@@ -180,10 +196,14 @@ class LectureExperimentManager(ExperimentManager):
         return {key: value.val if isinstance(value, ConstantSchedule) else value for key, value in made.items()}
 
     def create_log_folder(self) -> None:
-        """Make the run's folder, under the next number that nobody has taken.
+        """Make the run's folder, under the next number that nobody has taken; a resumed run has its own.
 
         :raises UserError: if none can be made there
         """
+        if self.resumed is not None:
+            self.save_path = str(self.resumed)
+            self.params_path = f"{self.save_path}/{self.env_name}"
+            return
         while True:
             try:
                 os.makedirs(self.log_path, exist_ok=True)
@@ -201,8 +221,27 @@ class LectureExperimentManager(ExperimentManager):
         """Close the envs and remove the folder of a run that never began."""
         for env in self._opened:
             env.close()
-        if Path(self.params_path).is_dir():  # made by this run: makedirs would have refused another's
+        if self.resumed is None and Path(self.params_path).is_dir():  # made by this run: makedirs would have refused another's
             shutil.rmtree(self.save_path)
+
+    def _load_pretrained_agent(self, hyperparams: dict[str, Any], env: VecEnv) -> BaseAlgorithm:
+        """Load ``-i``'s model without running what is pickled in it; ``--trust`` does.
+
+        :raises UserError: if it would run code, or does not fit
+        """
+        trusted = bool(getattr(self.args, "trust", False))
+        given = {key: value for key, value in hyperparams.items() if key not in ("policy", "policy_kwargs")}
+        replay = Path(self.trained_agent).parent / "replay_buffer.pkl"
+        try:
+            model = checkpoint.load(
+                self.trained_agent, env=env, device=self.device, trusted=trusted, cls=registry.algorithm(self.algo),
+                seed=self.seed, tensorboard_log=self.tensorboard_log, verbose=self.verbose, **given,
+            )  # fmt: skip
+            if replay.is_file():
+                checkpoint.load_replay_buffer(model, replay, self.truncate_last_trajectory, trusted)
+        except (ValueError, OSError) as error:
+            raise UserError(f"--trained-agent {self.trained_agent}: {first_line(error)}") from error
+        return model
 
     def _save_config(self, saved_hyperparams: dict[str, Any]) -> None:
         """Write hyperparameters, arguments and command into the run, as YAML that holds plain data alone."""
@@ -239,8 +278,12 @@ class LectureExperimentManager(ExperimentManager):
             and not self.monitor_kwargs
         )
         make = {"make_vec_env": self._make_native_vec_env} if native else {}
+        given = self.monitor_kwargs
+        if self._goes_on and not native:
+            self.monitor_kwargs = {**given, "override_existing": False}
         with replaced(exp_manager, **make):
             env = super().create_envs(n_envs, eval_env, no_log)
+        self.monitor_kwargs = given
         self._opened.append(env)
         return env
 
@@ -256,19 +299,30 @@ class LectureExperimentManager(ExperimentManager):
         """Stand in for SB3's make_vec_env, with its arguments."""
         env = make_native_vec_env(self.env_name.gym_id, n_envs=n_envs, seed=seed, env_kwargs=env_kwargs)
         env.monitor = False  # VecMonitor counts the episodes, and writes them down too
-        return VecMonitor(env, None if monitor_dir is None else os.path.join(monitor_dir, Monitor.EXT))
+        path = None if monitor_dir is None else os.path.join(monitor_dir, Monitor.EXT)
+        if path is None or not self._goes_on:
+            return VecMonitor(env, path)
+        monitored = VecMonitor(env)
+        monitored.results_writer = ResultsWriter(path, override_existing=False)
+        return monitored
 
     def create_callbacks(self) -> None:
         """Create rl_zoo3's callbacks; MaskablePPO's evaluation gets its masks."""
-        super().create_callbacks()
+        whole = {
+            "EvalCallback": EvalCallback,
+            "CheckpointCallback": CheckpointCallback,
+            "SaveVecNormalizeCallback": SaveStatistics,
+        }
+        with replaced(exp_manager, **whole):
+            super().create_callbacks()
         maskable = issubclass(registry.algorithm(self.algo), MaskablePPO)
         for i, callback in enumerate(self.callbacks):
-            if isinstance(callback, EvalCallback) and self.show_progress and self.verbose == 0:
+            if isinstance(callback, SB3EvalCallback) and self.show_progress and self.verbose == 0:
                 callback.verbose = 0  # the bar is enough
             if type(callback) is ProgressBarCallback:
                 self.callbacks[i] = ProgressBar()
             elif type(callback) is EvalCallback and maskable:
-                self.callbacks[i] = MaskableEvalCallback(
+                self.callbacks[i] = MaskedEvalCallback(
                     callback.eval_env,
                     callback_on_new_best=callback.callback_on_new_best,
                     n_eval_episodes=callback.n_eval_episodes,
@@ -285,6 +339,9 @@ class LectureExperimentManager(ExperimentManager):
         self.model = model
 
         def learn(*args: Any, **kwargs: Any) -> None:
+            if self._goes_on:
+                kwargs["reset_num_timesteps"] = False
+                args = (max(0, self.n_timesteps - model.num_timesteps), *args[1:])
             try:
                 model.learn(*args, **kwargs)
             except KeyboardInterrupt:
@@ -320,18 +377,24 @@ class LectureExperimentManager(ExperimentManager):
         """Save the model, and where asked its replay buffer and VecNormalize's statistics.
 
         Each file is written beside its place and renamed, so that a second Ctrl-C leaves no half file.
+
+        :raises UserError: if the disk is full
         """
-        beside = os.path.join(self.save_path, f".saving-{os.getpid()}")
-        os.makedirs(beside, exist_ok=True)
+        clear_torn(self.save_path)
         try:
-            _save(model.save, beside, os.path.join(self.save_path, f"{self.env_name}.zip"))
+            with written(os.path.join(self.save_path, f"{self.env_name}.zip")) as beside:
+                model.save(beside)
             if self.save_replay_buffer and hasattr(model, "save_replay_buffer"):
-                _save(model.save_replay_buffer, beside, os.path.join(self.save_path, "replay_buffer.pkl"))
+                with written(os.path.join(self.save_path, "replay_buffer.pkl")) as beside:
+                    model.save_replay_buffer(beside)
             statistics = model.get_vec_normalize_env()
             if statistics is not None:
-                _save(statistics.save, beside, os.path.join(self.params_path, "vecnormalize.pkl"))
-        finally:
-            shutil.rmtree(beside)
+                with written(os.path.join(self.params_path, "vecnormalize.pkl")) as beside:
+                    statistics.save(str(beside))
+        except OSError as error:
+            raise UserError(error.strerror or str(error)) from error
+        if not self.interrupted:
+            remove_checkpoint(Path(self.save_path))
         print(f"Saved the model: {os.path.join(self.save_path, f'{self.env_name}.zip')}")
 
     def create_test_env(self, model: BaseAlgorithm) -> VecEnv:
@@ -352,7 +415,16 @@ class ProgressBar(ProgressBarCallback):
             super()._on_training_end()
 
 
-def _save(save: Callable[[str], Any], beside: str, path: str) -> None:
-    temporary = os.path.join(beside, os.path.basename(path))
-    save(temporary)
-    os.replace(temporary, path)
+class MaskedEvalCallback(WholeFiles, MaskableEvalCallback):
+    """MaskablePPO's evaluation, whose files are whole at any moment."""
+
+
+class SaveStatistics(SaveVecNormalizeCallback):
+    """rl_zoo3's callback that keeps VecNormalize's statistics of the best model, in a file that is whole at any moment."""
+
+    def _on_step(self) -> bool:
+        statistics = self.model.get_vec_normalize_env()
+        if statistics is not None and self.n_calls % self.save_freq == 0:
+            with written(os.path.join(self.save_path, "vecnormalize.pkl")) as beside:
+                statistics.save(str(beside))
+        return True

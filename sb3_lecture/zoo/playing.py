@@ -18,6 +18,7 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecTransposeImage
 
+from sb3_lecture.common import checkpoint
 from sb3_lecture.zoo import registry, safe
 from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.runs import Run
@@ -140,7 +141,7 @@ def load_model(
     if "HerReplayBuffer" in str(hyperparams.get("replay_buffer_class", "")):
         kwargs["env"] = env
     try:
-        model = cls.load(path, **kwargs)
+        model: BaseAlgorithm = checkpoint.load(path, cls=cls, trusted=trust, **kwargs)
         if env is not None:
             _check_spaces(model, env)
     except Exception as error:  # a damaged file brings anything

@@ -85,6 +85,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--save-replay-buffer", action="store_true", help="save the replay buffer too")
     add("-i", "--trained-agent", default="", metavar="ZIP", help="go on with a saved model")
     add("--truncate-last-trajectory", type=_truth, default=True, help="HER: end the last trajectory of a loaded buffer")
+    add(
+        "--resume", nargs="?", const="", metavar="RUN",
+        help="go on with a run that was stopped: its folder, or nothing for the newest of this --algo and --env",
+    )  # fmt: skip
+    add("--checkpoint-every", type=real(-1.0), metavar="SECONDS", help="between checkpoints, default 60; -1: none")
     add("-uuid", "--uuid", action="store_true", help="a unique id in the run's name")
     logging = parser.add_argument_group("logging")
     add = logging.add_argument
@@ -112,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
 
     :raises UserError: if an argument or the config is wrong
     """
+    if args.resume is not None:
+        _take_from_run(args)
     complete(args)
     import numpy as np
     import torch as th
@@ -136,6 +143,36 @@ def run(args: argparse.Namespace) -> int:
 
     report.finish(manager, model, next_command(args))
     return INTERRUPTED if manager.interrupted else 0
+
+
+#: options of a resumed run that are this command's, not the run's
+_OF_NOW = (
+    "resume", "checkpoint_every", "progress", "verbose", "render_training", "gym_packages", "study", "device", "trust", "run",
+)  # fmt: skip
+
+
+def _take_from_run(args: argparse.Namespace) -> None:
+    """Make a command the one that began a run.
+
+    :param args: ``resume`` names the run's folder, or is empty: then the newest unfinished run of the algorithm and env
+    :raises UserError: if there is no such run, or it is finished
+    """
+    from sb3_lecture.zoo.resuming import is_finished
+    from sb3_lecture.zoo.runs import find_runs, open_run
+
+    if args.resume:
+        run = open_run(args.resume)
+    else:
+        unfinished = [run for run in find_runs(args.log_folder, args.algo, args.env) if not is_finished(run)]
+        if not unfinished:
+            raise UserError(f"no run of {args.algo} in {args.log_folder} is unfinished; leave --resume out to begin one")
+        run = unfinished[0]
+    if is_finished(run):
+        raise UserError(f"{run.path} is finished: {run.model_path} is its model; train on from it with -i {run.model_path}")
+    for name, value in run.saved_args().items():
+        if name not in _OF_NOW and hasattr(args, name):
+            setattr(args, name, value)
+    args.resume, args.study = str(run.path), None
 
 
 def next_command(args: argparse.Namespace) -> str:

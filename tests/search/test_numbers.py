@@ -202,7 +202,5 @@ def test_a_network_that_holds_one_bad_weight_plays_no_move(cls, bad, tmp_path):
         with th.no_grad():
             parameter.view(-1)[0] = before
     assert model.predict(observations)[0].shape == (3,)
-    loaded = cls.load(tmp_path / "model.zip")
-    for player in (loaded, loaded.policy):
-        with pytest.raises(ValueError, match=r"NaN or infin|not finite"):
-            player.predict(np.ones_like(observations))
+    with pytest.raises(ValueError, match=r"the tensor policy\..* holds numbers that are not finite"):
+        cls.load(tmp_path / "model.zip")

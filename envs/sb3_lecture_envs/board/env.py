@@ -19,12 +19,16 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from sb3_lecture_envs.checks import action_of, autoreset_mode_of, choice, whole
+from sb3_lecture_envs.state import copy_state, players_state, put_players_state, put_state
 
 from .game import OVER, PLY, Game, legal, observe, step
 from .players import RandomPlayer
 
 Opponent = Callable[[np.ndarray, np.ndarray], int]
 RENDER_MODES = ["human", "rgb_array", "ansi"]
+#: attributes that change from move to move
+STATE = ("state", "agent", "_mask", "_history", "_n_history", "_last_action")
+VECTOR_STATE = ("state", "agent", "_masks", "_history", "_n_history", "_reset_next")
 
 
 def make_opponent(game: Game, opponent: str | Opponent | None) -> Opponent | None:
@@ -125,6 +129,19 @@ class BoardEnv(gym.Env[np.ndarray, Any]):
     def action_masks(self) -> np.ndarray:
         """Return the legal moves, bool [A] (sb3-contrib's MaskablePPO reads this)."""
         return self._mask.copy()
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the game stands, with the random generators of env and opponent: plain values for ``set_state`` of another."""
+        return copy_state(self, STATE) | {"opponent": players_state(self.opponent)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the env where another of its kind stood.
+
+        :param state: from ``get_state``
+        :raises ValueError: if it is of another kind of env
+        """
+        put_state(self, STATE, state)
+        put_players_state(self.opponent, state["opponent"])
 
     def _observation(self) -> np.ndarray:
         out = np.zeros(self.game.observation_shape, np.float32)
@@ -292,6 +309,19 @@ class BoardVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, Any]):
             for i, mask in zip(rows, masks, strict=True):
                 self.game.forbid_repetition(self.state[i], self._history[i, : self._n_history[i]], mask)
         self._masks[rows] = masks
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the games stand, with the random generators of env and opponent: plain values for ``set_state`` of another."""
+        return copy_state(self, VECTOR_STATE) | {"opponent": players_state(self.opponent)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Put the env where another of its kind stood.
+
+        :param state: from ``get_state``
+        :raises ValueError: if it is of another kind of env
+        """
+        put_state(self, VECTOR_STATE, state)
+        put_players_state(self.opponent, state["opponent"])
 
     def _play(self, rows: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.state[rows], rewards, terminated = self.game.step(self.state[rows], actions)
