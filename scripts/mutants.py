@@ -134,7 +134,17 @@ def run(mutant: tuple[Path, int] | None, tests: list[str], timeout: float) -> in
             _load_mutated(*mutant)
         import pytest
 
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests])))
+        quiet = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not slow",
+            "-W",
+            "ignore::RuntimeWarning",
+        ]  # ∞ - ∞ in plain NumPy
+        os._exit(int(pytest.main([*quiet, *tests])))
     until = time.time() + timeout
     while time.time() < until:
         done, status = os.waitpid(child, os.WNOHANG)
