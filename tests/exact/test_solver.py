@@ -27,6 +27,7 @@ from sb3_lecture_envs.mdp import TabularMDP
 
 #: large worlds shrink where compiled functions run as plain Python (NUMBA_DISABLE_JIT=1: coverage, mutants)
 SHRINK = 300 if numba.config.DISABLE_JIT else 1
+MANY = 30 if numba.config.DISABLE_JIT else 150
 GRID_4X4 = [0, -14, -20, -22, -14, -18, -20, -20, -20, -20, -18, -14, -22, -20, -14, 0]
 
 
@@ -119,8 +120,8 @@ def test_policy_evaluation_equals_a_dense_linear_solve(seed, gamma, stochastic):
 def test_sweeps_over_a_large_component_meet_their_error_bound(gamma, ends, monkeypatch):
     if gamma == 1.0 and ends == 0.0:
         ends = 0.02
-    mdp = random_mdp(3, n_states=150, ends=ends)
-    pi = np.random.default_rng(0).dirichlet(np.ones(2), size=150)
+    mdp = random_mdp(3, n_states=MANY, ends=ends)
+    pi = np.random.default_rng(0).dirichlet(np.ones(2), size=MANY)
     expected = dense_value(mdp, pi, gamma)
     monkeypatch.setattr(chain, "ELIMINATION_MEMORY", 0.0)
     np.testing.assert_allclose(policy_evaluation(mdp, pi, gamma), expected, rtol=1e-10, atol=1e-9)
@@ -275,8 +276,8 @@ def test_plain_and_in_place_sweeps_agree_on_a_slippery_grid():
 
 
 def test_a_slowly_mixing_world_without_end_meets_its_bound():
-    """A ring of 200 states, reward 1 on entering state 0: forwards or backwards."""
-    n = 200
+    """A ring of 150 states, reward 1 on entering state 0: forwards or backwards."""
+    n = MANY
     s = np.arange(n)
     next_state = np.stack([(s + 1) % n, (s - 1) % n], axis=1).ravel()
     mdp = TabularMDP(
