@@ -6,7 +6,7 @@ import gymnasium as gym
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sb3_lecture.exact import chain
@@ -369,7 +369,8 @@ def random_chain(seed, n=9):
     return chain.Chain(ptr, head.astype(np.int32), weight, leak, reward), gamma
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
+@example(seed=3303, eliminate=False)  # all values 0: an error bound of 0 times ∞
 @given(seed=st.integers(0, 10**6), eliminate=st.booleans())
 def test_a_chains_value_is_that_of_the_plain_twin(seed, eliminate):
     some, gamma = random_chain(seed)
