@@ -42,6 +42,8 @@ def sample_outcome(row_ptr: np.ndarray, prob: np.ndarray, row: int, u: float) ->
     while j < last and u >= prob[j]:
         u -= prob[j]
         j += 1
+    while prob[j] == 0.0:  # the row sums to a little less than 1, and u is above that
+        j -= 1
     return j
 
 

@@ -34,8 +34,8 @@ def backup(
     total = 0.0
     for j in range(n):
         p = prob[first + j]
-        x = p * v[np.uint32(next_state[first + j])]  # unsigned: no look for indices from the end
-        total += 0.0 if not plain and (terminated[first + j] or p == 0.0) else x
+        if plain or not (terminated[first + j] or p == 0.0):
+            total += p * v[np.uint32(next_state[first + j])]  # unsigned: no look for indices from the end
     return reward + gamma * total
 
 

@@ -61,8 +61,8 @@ def plain_chain_value(chain: Chain) -> np.ndarray:
             v[s], finite[s] = np.nan if abs(mean) < 1e-12 else np.copysign(np.inf, mean), False
     for s in np.flatnonzero(~closed):
         endless = v[reach[s] & ~finite & closed]
-        if endless.size:
-            v[s], finite[s] = endless.sum(), False
+        if endless.size:  # ∞ and -∞ have no sum
+            v[s], finite[s] = endless[0] if (endless == endless[0]).all() else np.nan, False
     inside = finite & ~closed
     v[inside] = np.linalg.solve(np.eye(inside.sum()) - w[np.ix_(inside, inside)], chain.reward[inside])
     return v

@@ -202,8 +202,9 @@ def _sweep(  # noqa: C901  (one compiled loop)
                 slack, longest = min(slack, out * steps[s] - w), max(longest, steps[s])
         if not discounted:
             factor = longest / slack if slack > 0.0 else np.inf
-        bound = factor * max(abs(low), abs(high))
-        if bound <= tol or max(abs(low), abs(high)) <= ROUNDING * largest:
+        off = max(abs(low), abs(high))
+        bound = factor * off if off > 0.0 else 0.0  # not ∞ · 0
+        if bound <= tol or off <= ROUNDING * largest:
             break
     return bound
 

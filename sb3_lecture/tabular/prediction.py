@@ -29,6 +29,9 @@ def policy_probabilities(policy: Any, n_states: int, n_actions: int, name: str =
         return np.eye(n_actions)[pi]
     if pi.shape == (n_states, n_actions) and np.all(pi >= 0) and np.allclose(pi.sum(axis=1), 1.0, rtol=0, atol=1e-8):
         return pi.astype(np.float64)
+    if pi.shape == (n_states, n_actions) and pi.dtype.kind in "iuf":
+        s = int(np.argmin(np.all(pi >= 0, axis=1) & np.isclose(pi.sum(axis=1), 1.0, rtol=0, atol=1e-8)))
+        raise ValueError(f"{name}[{s}] is {pi[s].tolist()}; probabilities must be at least 0 and sum to 1")
     raise ValueError(
         f"{name} must be None (uniform), one action (0 to {n_actions - 1}) for each of the {n_states} states, or "
         f"probabilities of shape ({n_states}, {n_actions}) whose rows sum to 1; got shape {pi.shape} of {pi.dtype}"

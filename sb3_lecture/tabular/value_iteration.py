@@ -5,8 +5,8 @@ more than d leaves an error of at most γ / (1 - γ) d, which is where it stops.
 
 With γ = 1 the equation may have many solutions: where a cycle's rewards sum to 0, values above the optimum sustain themselves,
 and so do policies that never end. The sweeps then start from below, from the value of a policy that surely ends; from there
-they rise to the optimum over such policies (Bertsekas & Yu 2016, "Stochastic shortest path problems under weak conditions",
-proposition 1), and an action gives way to a strictly better one only. Where every step that can be repeated for ever costs
+they rise to the optimum over such policies (Bertsekas & Yu, "Stochastic shortest path problems under weak conditions", LIDS
+report 2909), and an action gives way to a strictly better one only. Where every step that can be repeated for ever costs
 something, the solution is unique and any start serves. A world whose optimum is not finite is refused.
 """
 

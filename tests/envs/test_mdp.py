@@ -180,3 +180,9 @@ def test_a_dictionary_of_another_form_is_refused_with_its_place(P, words):
 def test_a_start_that_is_no_state_or_no_distribution_is_refused(start, words):
     with pytest.raises(ValueError, match=words):
         TabularMDP.from_P({s: {0: [(1.0, s, 0.0, True)]} for s in range(2)}, start)
+
+
+def test_what_rounding_leaves_over_goes_to_no_outcome_of_probability_0():
+    prob = np.array([0.5, 0.5 - 1e-9, 0.0])
+    drawn = [sample_outcome(np.array([0, 3], np.int32), prob, 0, u) for u in (0.0, 0.5, 1.0 - 1e-12)]
+    assert drawn == [0, 1, 1]

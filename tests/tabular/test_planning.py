@@ -269,3 +269,8 @@ def test_arguments_that_no_sweep_can_use_are_refused(kwargs, message):
     model.v_table[1] = np.nan
     with pytest.raises(ValueError, match=r"v_table\[1\] is nan"):
         model.learn(10)
+
+
+def test_a_policy_that_is_no_distribution_is_refused_with_its_state():
+    with pytest.raises(ValueError, match=r"target_policy\[1\] is \[nan, 1.0\]"):
+        sb3_lecture.PolicyEvaluation(env=world_of(SWING), target_policy=[[0.5, 0.5], [np.nan, 1.0]])

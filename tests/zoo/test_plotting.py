@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib.quiver import Quiver
 
 import sb3_lecture_envs.maze
-from sb3_lecture.zoo import plotting
+from sb3_lecture.exact.grade import ExactPrediction
+from sb3_lecture.zoo import grading, plotting
 from sb3_lecture.zoo.errors import UserError
 from sb3_lecture.zoo.runs import Run, find_run, find_runs, open_run, read_episodes, read_exact
 
@@ -217,6 +219,32 @@ def test_a_game_against_oneself_shows_scores_instead_of_returns(tmp_path):
     scores, elo = plotting.learning_curve([run]).axes
     assert [line.get_ydata().tolist() for line in scores.get_lines()] == [[0.6, 1.0]]  # wins + half the draws
     assert [line.get_ydata().tolist() for line in elo.get_lines()] == [[0.0, 70.0]]
+
+
+def test_a_prediction_methods_picture_is_the_error_of_its_values(tmp_path):
+    run = make_run(tmp_path, 1, [(0, 9, 0.1), (1, 9, 0.2)], algo="td_prediction", env="Lecture/RandomWalk-v0")
+    np.savez(run.path / "exact.npz", timesteps=[0, 18], rms_errors=[0.4, 0.1], largest_errors=[0.9, 0.2])
+    _, errors = plotting.learning_curve([run]).axes
+    assert [line.get_ydata().tolist() for line in errors.get_lines()] == [[0.4, 0.1]]  # no optimum beside it
+    assert errors.get_ylabel() == "RMS error against the exact values"
+
+
+def test_predicted_values_stand_beside_the_exact_ones_without_arrows():
+    mdp, layout = sb3_lecture_envs.maze.law()
+    exact, estimates = np.linspace(0, 1, mdp.n_states), np.linspace(0, 1, mdp.n_states)
+    estimates[0] = 0.75  # the exact value is 0
+    ends = np.isin(layout.state_symbols, ["G", "P"])
+    result = ExactPrediction(0.75 / np.sqrt(mdp.n_states), 0.75, exact, estimates)
+    grade = grading.PredictionGrade(result, layout, ends)
+    assert grade.summary().startswith(
+        "Values of the given policy: RMS error 0.1875 against the exact ones, largest error 0.75"
+    )
+    figure = grade.value_map("td_prediction")
+    maps = figure.axes[:3]
+    assert [ax.get_title() for ax in maps[:2]] == ["Exact value of the given policy", "The model's values"]
+    row, column = layout.cells[0]
+    assert [float(ax.images[0].get_array()[row, column]) for ax in maps] == pytest.approx([0.0, 0.75, 0.75])
+    assert not any(isinstance(artist, Quiver) for ax in maps for artist in ax.collections)
 
 
 def test_runs_with_other_hyperparameters_are_lines_of_their_own(tmp_path):
