@@ -3,6 +3,11 @@
 from .evolutionary.cma_es import CMAES as CMAES
 from .evolutionary.evolution_strategies import EvolutionStrategies as EvolutionStrategies
 from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
+from .linear.gradient_td import GradientTD as GradientTD
+from .linear.lstd import LSTD as LSTD
+from .linear.semi_gradient_q import SemiGradientQ as SemiGradientQ
+from .linear.semi_gradient_sarsa import SemiGradientSarsa as SemiGradientSarsa
+from .linear.semi_gradient_td import SemiGradientTD as SemiGradientTD
 from .model_based.alphazero import AlphaZero as AlphaZero
 from .model_based.dreamer_v3 import DreamerV3 as DreamerV3
 from .model_based.muzero import MuZero as MuZero
@@ -31,6 +36,7 @@ from .value_based.barebone_dqn import BareboneDQN as BareboneDQN
 
 __all__ = [
     "CMAES",
+    "LSTD",
     "REINFORCE",
     "ActorCritic",
     "AlphaZero",
@@ -42,6 +48,7 @@ __all__ = [
     "ExpectedSarsa",
     "GeneticAlgorithm",
     "GradientBandit",
+    "GradientTD",
     "MonteCarloControl",
     "MonteCarloPrediction",
     "MuZero",
@@ -55,6 +62,9 @@ __all__ = [
     "SACDiscrete",
     "Sarsa",
     "SarsaLambda",
+    "SemiGradientQ",
+    "SemiGradientSarsa",
+    "SemiGradientTD",
     "TDPrediction",
     "ValueIteration",
     "WorldModels",

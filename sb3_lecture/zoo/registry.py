@@ -73,6 +73,12 @@ ALGORITHMS: dict[str, Row] = {
     "sarsa_lambda": Row("sb3_lecture.tabular.sarsa_lambda:SarsaLambda", "sample_sarsa_lambda"),
     "td_prediction": Row("sb3_lecture.tabular.td_prediction:TDPrediction", "sample_td_prediction"),
     "value_iteration": Row("sb3_lecture.tabular.value_iteration:ValueIteration", "sample_planning"),
+    # ours: weights on fixed features
+    "gradient_td": Row("sb3_lecture.linear.gradient_td:GradientTD", "sample_gradient_td"),
+    "lstd": Row("sb3_lecture.linear.lstd:LSTD", "sample_lstd"),
+    "semi_gradient_q": Row("sb3_lecture.linear.semi_gradient_q:SemiGradientQ", "sample_linear"),
+    "semi_gradient_sarsa": Row("sb3_lecture.linear.semi_gradient_sarsa:SemiGradientSarsa", "sample_semi_gradient_sarsa"),
+    "semi_gradient_td": Row("sb3_lecture.linear.semi_gradient_td:SemiGradientTD", "sample_semi_gradient_td"),
     # ours: policy gradients
     "actor_critic": Row("sb3_lecture.policy_gradient.actor_critic:ActorCritic", "sample_actor_critic"),
     "ppo_penalty": Row("sb3_lecture.policy_gradient.ppo_penalty:PPOPenalty", "sample_ppo_penalty"),

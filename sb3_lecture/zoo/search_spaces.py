@@ -156,6 +156,48 @@ def sample_policy_iteration(trial: Trial, *_: Any) -> Space:
     }
 
 
+# --- weights on fixed features; which features stays the config's choice ----------------------------------------------
+
+
+def sample_linear(trial: Trial, *_: Any) -> Space:
+    """Semi-gradient Q-learning."""
+    return {"learning_rate": trial.suggest_float("learning_rate", 1e-3, 0.5, log=True), **_epsilon(trial)}
+
+
+def sample_semi_gradient_sarsa(trial: Trial, *_: Any) -> Space:
+    """Semi-gradient Sarsa(λ)."""
+    return {
+        **sample_linear(trial),
+        "lambda_": trial.suggest_float("lambda_", 0.0, 1.0),
+        "traces": trial.suggest_categorical("traces", ["accumulating", "replacing", "true-online"]),
+    }
+
+
+def sample_semi_gradient_td(trial: Trial, *_: Any) -> Space:
+    """n-step semi-gradient TD."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1.0, log=True),
+        "n_steps": trial.suggest_int("n_steps", 1, 64, log=True),
+    }
+
+
+def sample_gradient_td(trial: Trial, *_: Any) -> Space:
+    """Gradient TD."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 0.5, log=True),
+        "secondary_learning_rate": trial.suggest_float("secondary_learning_rate", 1e-4, 0.5, log=True),
+        "variant": trial.suggest_categorical("variant", ["tdc", "gtd2"]),
+    }
+
+
+def sample_lstd(trial: Trial, *_: Any) -> Space:
+    """Least-squares TD(λ)."""
+    return {
+        "lambda_": trial.suggest_float("lambda_", 0.0, 1.0),
+        "ridge": trial.suggest_float("ridge", 1e-6, 10.0, log=True),
+    }
+
+
 # --- policy gradients and values -------------------------------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ WORLDS = [
     ("Lecture/Maze-v0", {}),
     ("Lecture/Maze-v0", {"layout": "random", "size": 4, "seed": 3, "slip": 0.2}),
     ("Lecture/RandomWalk-v0", {}),
+    ("Lecture/RandomWalk-v0", {"n": 12, "reach": 4}),
 ]
 NAMES = [f"{env_id.split('/')[1]}-{i}" for i, (env_id, _) in enumerate(WORLDS)]
 every_world = pytest.mark.parametrize(("env_id", "kwargs"), WORLDS, ids=NAMES)

@@ -1,0 +1,1 @@
+"""Linear function approximation: weights on fixed features, tiles above all."""
