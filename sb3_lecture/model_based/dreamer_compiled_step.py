@@ -11,7 +11,7 @@ import torch as th
 from numba import njit
 from torch import nn
 
-from .dreamer_latents import CategoricalLatent, _inverse_cdf
+from .dreamer_latents import FAST, CategoricalLatent, NotFiniteError, _inverse_cdf
 
 __all__ = ["CompiledStep"]
 
@@ -77,22 +77,28 @@ class CompiledStep:
         """
         n = len(vectors)
         x, deter, z, actions = (part.contiguous().numpy() for part in (vectors, *memory))
+        if z.size and not 0 <= z.min() <= z.max() < self.latent.width:
+            raise ValueError(f"z of the state has rows from {z.min()} to {z.max()}, allowed: 0 to {self.latent.width - 1}")
         first = is_first.numpy()
         u = th.rand(n, self.latent.n).numpy() if not deterministic else np.empty((n, 0), np.float32)
         new_deter, new_z = np.empty_like(deter), np.empty_like(z)
         outputs = np.empty((n, len(self.last[1])), np.float32)
+        finite = True
         for i in range(n):
-            _step(
+            finite &= _step(
                 x[i], deter[i], z[i], actions[i], first[i], u[i], self.latent.classes,
                 self.latent.unimix, self.rms, self.encoder, self.n_encoder, self.inputs, self.mix, self.blocks, self.post,
                 self.first, self.rest, self.n_rest, self.last, new_deter[i], new_z[i], outputs[i],
             )  # fmt: skip
         if deterministic or self.actor.n_actions is None:
+            finite &= bool(np.isfinite(outputs).all())
             chosen = self.actor.choose(th.from_numpy(outputs), deterministic)
         else:
             drawn = np.empty(n, np.int64)
-            _sample(outputs, th.rand(n).numpy(), self.actor.unimix, drawn)
+            finite &= _sample(outputs, th.rand(n).numpy(), self.actor.unimix, drawn)
             chosen = th.from_numpy(drawn)
+        if not finite:
+            raise NotFiniteError("There is NaN in what the networks put out")
         return chosen, th.from_numpy(new_deter), th.from_numpy(new_z)
 
 
@@ -130,7 +136,7 @@ def _blocks(layer: Any) -> tuple[Array, Array]:
     return _view(layer.weight), _view(layer.bias)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _matvec(weight: Array, x: Array, y: Array) -> None:
     """Add weight [out, in] times x [in] to y [out]."""
     for o in range(weight.shape[0]):
@@ -141,7 +147,7 @@ def _matvec(weight: Array, x: Array, y: Array) -> None:
         y[o] += total
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _vecmat(x: Array, weight: Array, y: Array) -> None:
     """Add x [in] times weight [in, out] to y [out]."""
     for i in range(x.shape[0]):
@@ -150,7 +156,7 @@ def _vecmat(x: Array, weight: Array, y: Array) -> None:
             y[o] += factor * row[o]
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _add_rows(rows: Array, table: Array, y: Array) -> None:
     """Add rows of a table [width, out] to y [out]."""
     for j in range(rows.shape[0]):
@@ -159,7 +165,7 @@ def _add_rows(rows: Array, table: Array, y: Array) -> None:
             y[o] += row[o]
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _norm_act(x: Array, scale: Array, shift: Array, rms: bool) -> None:
     """Normalise x [units] and take its SiLU, in place; the ε are those of ``NormAct``."""
     n, mean, square = x.shape[0], np.float32(0.0), np.float32(0.0)
@@ -175,7 +181,7 @@ def _norm_act(x: Array, scale: Array, shift: Array, rms: bool) -> None:
         x[i] = y / (np.float32(1.0) + np.exp(-y))
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _layer(weight: Array, bias: Array, scale: Array, shift: Array, x: Array, rms: bool) -> Array:
     y = bias.copy()
     _matvec(weight, x, y)
@@ -183,13 +189,13 @@ def _layer(weight: Array, bias: Array, scale: Array, shift: Array, x: Array, rms
     return y
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _step(
     vector: Array, deter: Array, z: Array, action: Array, is_first: bool, u: Array, classes: int, unimix: float, rms: bool,
     encoder: Any, n_encoder: int, inputs: Any, mix: Any, blocks: Any, post: Any, first: Any, rest: Any, n_rest: int, last: Any,
     new_deter: Array, new_z: Array, outputs: Array,
-) -> None:  # fmt: skip
-    """One env: see CompiledStep and RSSM.observe_step; no ``u`` means the mode."""
+) -> bool:  # fmt: skip
+    """One env: see CompiledStep and RSSM.observe_step; no ``u`` means the mode. Return whether the posterior was numbers."""
     embed = vector
     for k in range(n_encoder):
         embed = _layer(encoder[k][0], encoder[k][1], encoder[k][2], encoder[k][3], embed, rms)
@@ -230,7 +236,7 @@ def _step(
     _norm_act(y, post_scale, post_shift, rms)
     params = params_bias.copy()
     _matvec(params_weight, y, params)
-    _draw(params.reshape(-1, classes), u, unimix, new_z)
+    finite = _draw(params.reshape(-1, classes), u, unimix, new_z)
     deter_weight, table, bias, scale, shift = first
     y = bias.copy()
     _vecmat(new_deter, deter_weight, y)
@@ -240,21 +246,24 @@ def _step(
         y = _layer(rest[k][0], rest[k][1], rest[k][2], rest[k][3], y, rms)
     outputs[:] = last[1]
     _matvec(last[0], y, outputs)
+    return finite
 
 
 @njit(cache=True)
-def _draw(logits: Array, u: Array, unimix: float, rows: Array) -> None:
+def _draw(logits: Array, u: Array, unimix: float, rows: Array) -> bool:
     """Write the row of each variable's class, or of its mode without ``u``: logits [S, c], u [S], rows [S]."""
+    finite = bool(np.isfinite(logits.sum()))
     if len(u) > 0:
         _sample(logits, u, unimix, rows)
     for s in range(logits.shape[0]):
         rows[s] = (rows[s] if len(u) > 0 else logits[s].argmax()) + s * logits.shape[1]
+    return finite
 
 
 @njit(cache=True)
-def _sample(logits: Array, u: Array, unimix: float, index: Array) -> None:
-    """Draw a class for each row: logits [n, c], which become probabilities, u [n], index [n]."""
+def _sample(logits: Array, u: Array, unimix: float, index: Array) -> bool:
+    """Draw a class for each row: logits [n, c], which become probabilities, u [n], index [n]; see ``_inverse_cdf``."""
     for i in range(logits.shape[0]):
         logits[i] = np.exp(logits[i] - logits[i].max())
         logits[i] /= logits[i].sum()
-    _inverse_cdf(logits, u, unimix, index)
+    return _inverse_cdf(logits, u, unimix, index)
