@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-__all__ = ["ALLOWED", "Integer", "Real", "check_arguments", "check_finite", "naming_non_finite"]
+__all__ = ["ALLOWED", "Integer", "Real", "check_arguments", "check_finite", "is_finite", "naming_non_finite"]
 
 INF = float("inf")
 
@@ -131,16 +131,16 @@ def check_arguments(arguments: Mapping[str, Any], **more: Real) -> None:
     Integer(1).check("train_freq", train_freq[0] if isinstance(train_freq, tuple) and train_freq else train_freq)
 
 
-def _is_finite(source: Any) -> bool:
+def is_finite(source: Any) -> bool:
     """Whether all numbers of an array, a tensor, a module, or a dict or list of them are finite."""
     if isinstance(source, th.nn.Module):
-        return all(_is_finite(parameter) for parameter in source.parameters())
+        return all(is_finite(parameter) for parameter in source.parameters())
     if isinstance(source, th.Tensor):
         return bool(th.isfinite(source).all())
     if isinstance(source, Mapping):
-        return all(_is_finite(part) for part in source.values())
+        return all(is_finite(part) for part in source.values())
     if isinstance(source, (list, tuple)):
-        return all(_is_finite(part) for part in source)
+        return all(is_finite(part) for part in source)
     array = np.asarray(source)
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
@@ -157,7 +157,7 @@ def check_finite(value: float | th.Tensor, what: str, **sources: Any) -> None:
     if math.isfinite(value):
         return
     for name, source in sources.items():
-        if not _is_finite(source):
+        if not is_finite(source):
             raise ValueError(f"{what} is {float(value)}: there is NaN or inf in the {name.replace('_', ' ')}")
     raise ValueError(
         f"{what} is {float(value)}, though what it was computed from ({', '.join(sources).replace('_', ' ')}) is finite: the "
@@ -176,7 +176,7 @@ def naming_non_finite(model: Any) -> Iterator[None]:
         yield
     except (ValueError, RuntimeError) as error:
         for name, source in (("last observation of the environment", model._last_obs), ("network", model.policy)):
-            if source is not None and not _is_finite(source):
+            if source is not None and not is_finite(source):
                 raise ValueError(
                     f"there is NaN or inf in the {name}, no action can be drawn ({type(error).__name__})"
                 ) from error

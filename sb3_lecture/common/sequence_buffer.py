@@ -27,7 +27,7 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 
-__all__ = ["SequenceBatch", "SequenceBuffer"]
+__all__ = ["SequenceBatch", "SequenceBuffer", "machine_memory"]
 
 Array = np.ndarray[Any, Any]
 MEMORY_SHARE = 0.9  # of the machine's memory that a buffer may ask for
@@ -256,11 +256,16 @@ class SequenceBuffer(ReplayBuffer):
         return th.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
+def machine_memory() -> float:
+    """Return the machine's memory in bytes, infinity where the system does not say."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else float("inf")
+
+
 def _announce(n_bytes: int, rows: int, memmap_dir: str | None) -> None:
     """Say what will be taken; refuse more than there is."""
     where = "memory" if memmap_dir is None else str(memmap_dir)
     print(f"Sequence buffer: {rows:,} rows, up to {n_bytes / 2**20:,.1f} MiB in {where}")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else n_bytes * 2
+    memory = machine_memory()
     if memmap_dir is None and n_bytes > MEMORY_SHARE * memory:
         raise ValueError(
             f"The replay buffer would take {n_bytes / 2**30:.1f} GiB of {memory / 2**30:.1f} GiB of memory: lower buffer_size "

@@ -11,7 +11,7 @@ import torch as th
 from numba import njit
 from torch import nn
 
-from .dreamer_latents import CategoricalLatent, _inverse_cdf
+from .dreamer_latents import FAST, CategoricalLatent, NotFiniteError, _inverse_cdf
 
 __all__ = ["CompiledStep"]
 
@@ -77,22 +77,28 @@ class CompiledStep:
         """
         n = len(vectors)
         x, deter, z, actions = (part.contiguous().numpy() for part in (vectors, *memory))
+        if z.size and not 0 <= z.min() <= z.max() < self.latent.width:
+            raise ValueError(f"z of the state has rows from {z.min()} to {z.max()}, allowed: 0 to {self.latent.width - 1}")
         first = is_first.numpy()
         u = th.rand(n, self.latent.n).numpy() if not deterministic else np.empty((n, 0), np.float32)
         new_deter, new_z = np.empty_like(deter), np.empty_like(z)
         outputs = np.empty((n, len(self.last[1])), np.float32)
+        finite = True
         for i in range(n):
-            _step(
+            finite &= _step(
                 x[i], deter[i], z[i], actions[i], first[i], u[i], self.latent.classes,
                 self.latent.unimix, self.rms, self.encoder, self.n_encoder, self.inputs, self.mix, self.blocks, self.post,
                 self.first, self.rest, self.n_rest, self.last, new_deter[i], new_z[i], outputs[i],
             )  # fmt: skip
         if deterministic or self.actor.n_actions is None:
+            finite &= bool(np.isfinite(outputs).all())
             chosen = self.actor.choose(th.from_numpy(outputs), deterministic)
         else:
-            drawn = np.empty(n, np.int64)
-            _sample(outputs, th.rand(n).numpy(), self.actor.unimix, drawn)
-            chosen = th.from_numpy(drawn)
+            drawn = np.empty(n, np.int32)
+            finite &= _sample(outputs, th.rand(n).numpy(), self.actor.unimix, drawn)
+            chosen = th.from_numpy(drawn).long()
+        if not finite:
+            raise NotFiniteError("There is NaN in what the networks put out")
         return chosen, th.from_numpy(new_deter), th.from_numpy(new_z)
 
 
@@ -130,7 +136,14 @@ def _blocks(layer: Any) -> tuple[Array, Array]:
     return _view(layer.weight), _view(layer.bias)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True)
+def _write(x: Array, y: Array) -> None:
+    """Write x to y (a loop compiles in a tenth of the time of y[:] = x)."""
+    for i in range(x.shape[0]):
+        y[i] = x[i]
+
+
+@njit(cache=True, fastmath=FAST)
 def _matvec(weight: Array, x: Array, y: Array) -> None:
     """Add weight [out, in] times x [in] to y [out]."""
     for o in range(weight.shape[0]):
@@ -141,7 +154,7 @@ def _matvec(weight: Array, x: Array, y: Array) -> None:
         y[o] += total
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _vecmat(x: Array, weight: Array, y: Array) -> None:
     """Add x [in] times weight [in, out] to y [out]."""
     for i in range(x.shape[0]):
@@ -150,7 +163,7 @@ def _vecmat(x: Array, weight: Array, y: Array) -> None:
             y[o] += factor * row[o]
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _add_rows(rows: Array, table: Array, y: Array) -> None:
     """Add rows of a table [width, out] to y [out]."""
     for j in range(rows.shape[0]):
@@ -159,7 +172,7 @@ def _add_rows(rows: Array, table: Array, y: Array) -> None:
             y[o] += row[o]
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _norm_act(x: Array, scale: Array, shift: Array, rms: bool) -> None:
     """Normalise x [units] and take its SiLU, in place; the ε are those of ``NormAct``."""
     n, mean, square = x.shape[0], np.float32(0.0), np.float32(0.0)
@@ -175,86 +188,112 @@ def _norm_act(x: Array, scale: Array, shift: Array, rms: bool) -> None:
         x[i] = y / (np.float32(1.0) + np.exp(-y))
 
 
-@njit(cache=True, fastmath=True)
-def _layer(weight: Array, bias: Array, scale: Array, shift: Array, x: Array, rms: bool) -> Array:
-    y = bias.copy()
+@njit(cache=True, fastmath=FAST)
+def _layer(weight: Array, bias: Array, scale: Array, shift: Array, x: Array, y: Array, rms: bool) -> None:
+    """Write silu(norm(weight [out, in] times x [in] + bias)) to y [out]."""
+    _write(bias, y)
     _matvec(weight, x, y)
     _norm_act(y, scale, shift, rms)
-    return y
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _step(
     vector: Array, deter: Array, z: Array, action: Array, is_first: bool, u: Array, classes: int, unimix: float, rms: bool,
     encoder: Any, n_encoder: int, inputs: Any, mix: Any, blocks: Any, post: Any, first: Any, rest: Any, n_rest: int, last: Any,
     new_deter: Array, new_z: Array, outputs: Array,
-) -> None:  # fmt: skip
-    """One env: see CompiledStep and RSSM.observe_step; no ``u`` means the mode."""
+) -> bool:  # fmt: skip
+    """One env: see CompiledStep and RSSM.observe_step; no ``u`` means the mode. Return whether the posterior was numbers."""
     embed = vector
     for k in range(n_encoder):
-        embed = _layer(encoder[k][0], encoder[k][1], encoder[k][2], encoder[k][3], embed, rms)
+        weight, bias, scale, shift = encoder[k]
+        y = np.empty(bias.shape[0], np.float32)
+        _layer(weight, bias, scale, shift, embed, y, rms)
+        embed = y
     d_weight, d_bias, d_scale, d_shift, in_z, z_bias, z_scale, z_shift, a_weight, a_bias, a_scale, a_shift = inputs
     hidden, size = d_weight.shape[0], deter.shape[0]
     h, x = np.zeros(size, np.float32), np.zeros(2 * hidden, np.float32)
-    x[hidden:] = z_bias
+    _write(z_bias, x[hidden:])
     bounded = np.zeros(action.shape[0], np.float32)
     if not is_first:
-        h[:] = deter
+        _write(deter, h)
         _add_rows(z, in_z, x[hidden:])
         for i in range(action.shape[0]):
             bounded[i] = action[i] / max(np.float32(1.0), abs(action[i]))
-    x[:hidden] = _layer(d_weight, d_bias, d_scale, d_shift, h, rms)
+    _layer(d_weight, d_bias, d_scale, d_shift, h, x[:hidden], rms)
     _norm_act(x[hidden:], z_scale, z_shift, rms)
     mix_inputs, mix_action, mix_scale, mix_shift = mix
     mix_deter, mix_bias, gru, gru_bias = blocks
-    mixed = mix_bias.copy()  # [D]
+    mixed, acted, gates = np.empty(size, np.float32), np.empty(hidden, np.float32), np.empty(3 * size, np.float32)
+    _write(mix_bias, mixed)
     _matvec(mix_inputs, x, mixed)
-    _matvec(mix_action, _layer(a_weight, a_bias, a_scale, a_shift, bounded, rms), mixed)
+    _layer(a_weight, a_bias, a_scale, a_shift, bounded, acted, rms)
+    _matvec(mix_action, acted, mixed)
     n_blocks = mix_deter.shape[0]
     part = size // n_blocks
     for b in range(n_blocks):
         _vecmat(h[b * part : (b + 1) * part], mix_deter[b], mixed[b * part : (b + 1) * part])
     _norm_act(mixed, mix_scale, mix_shift, rms)
     one = np.float32(1.0)
+    _write(gru_bias, gates)
     for b in range(n_blocks):
-        gates = gru_bias[3 * b * part : 3 * (b + 1) * part].copy()  # reset, candidate, update
-        _vecmat(mixed[b * part : (b + 1) * part], gru[b], gates)
+        own = gates[3 * b * part : 3 * (b + 1) * part]  # reset, candidate, update
+        _vecmat(mixed[b * part : (b + 1) * part], gru[b], own)
         for i in range(part):
-            candidate = np.tanh(gates[part + i] / (one + np.exp(-gates[i])))
-            update = one / (one + np.exp(one - gates[2 * part + i]))
+            candidate = np.tanh(own[part + i] / (one + np.exp(-own[i])))
+            update = one / (one + np.exp(one - own[2 * part + i]))
             new_deter[b * part + i] = h[b * part + i] + update * (candidate - h[b * part + i])
     post_deter, post_embed, post_bias, post_scale, post_shift, params_weight, params_bias = post
-    y = post_bias.copy()
+    y, params = np.empty(hidden, np.float32), np.empty(params_bias.shape[0], np.float32)
+    _write(post_bias, y)
     _matvec(post_deter, new_deter, y)
     _matvec(post_embed, embed, y)
     _norm_act(y, post_scale, post_shift, rms)
-    params = params_bias.copy()
+    _write(params_bias, params)
     _matvec(params_weight, y, params)
-    _draw(params.reshape(-1, classes), u, unimix, new_z)
+    finite = _draw(params.reshape((-1, classes)), u, unimix, new_z)
     deter_weight, table, bias, scale, shift = first
-    y = bias.copy()
+    y = np.empty(bias.shape[0], np.float32)
+    _write(bias, y)
     _vecmat(new_deter, deter_weight, y)
     _add_rows(new_z, table, y)
     _norm_act(y, scale, shift, rms)
     for k in range(n_rest):
-        y = _layer(rest[k][0], rest[k][1], rest[k][2], rest[k][3], y, rms)
-    outputs[:] = last[1]
+        weight, bias, scale, shift = rest[k]
+        x = y
+        y = np.empty(bias.shape[0], np.float32)
+        _layer(weight, bias, scale, shift, x, y, rms)
+    _write(last[1], outputs)
     _matvec(last[0], y, outputs)
+    return finite
 
 
 @njit(cache=True)
-def _draw(logits: Array, u: Array, unimix: float, rows: Array) -> None:
+def _draw(logits: Array, u: Array, unimix: float, rows: Array) -> bool:
     """Write the row of each variable's class, or of its mode without ``u``: logits [S, c], u [S], rows [S]."""
+    total, classes = np.float32(0.0), logits.shape[1]
+    for s in range(logits.shape[0]):
+        best = 0
+        for k in range(classes):
+            total += logits[s, k]  # NaN and infinity stay in it
+            best = k if logits[s, k] > logits[s, best] else best
+        rows[s] = best
     if len(u) > 0:
         _sample(logits, u, unimix, rows)
     for s in range(logits.shape[0]):
-        rows[s] = (rows[s] if len(u) > 0 else logits[s].argmax()) + s * logits.shape[1]
+        rows[s] += s * classes
+    return bool(np.isfinite(total))
 
 
 @njit(cache=True)
-def _sample(logits: Array, u: Array, unimix: float, index: Array) -> None:
-    """Draw a class for each row: logits [n, c], which become probabilities, u [n], index [n]."""
+def _sample(logits: Array, u: Array, unimix: float, index: Array) -> bool:
+    """Draw a class for each row: logits [n, c], which become probabilities, u [n], index [n]; see ``_inverse_cdf``."""
     for i in range(logits.shape[0]):
-        logits[i] = np.exp(logits[i] - logits[i].max())
-        logits[i] /= logits[i].sum()
-    _inverse_cdf(logits, u, unimix, index)
+        highest, total = logits[i, 0], np.float32(0.0)
+        for k in range(1, logits.shape[1]):
+            highest = max(highest, logits[i, k])
+        for k in range(logits.shape[1]):
+            logits[i, k] = np.exp(logits[i, k] - highest)
+            total += logits[i, k]
+        for k in range(logits.shape[1]):
+            logits[i, k] /= total
+    return _inverse_cdf(logits, u, unimix, index)

@@ -20,9 +20,18 @@ import torch as th
 from numba import njit
 from torch.nn import functional as F
 
-__all__ = ["CategoricalLatent", "GaussianLatent", "Latent", "categorical_kl", "embed", "sample_index", "uniform_mix"]
+__all__ = [
+    "CategoricalLatent", "GaussianLatent", "Latent", "NotFiniteError", "categorical_kl", "embed", "sample_index",
+    "uniform_mix",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
+#: of compiled loops: sums in any order, but NaN and infinity remain what they are, for they are looked for
+FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
+
+
+class NotFiniteError(ValueError):
+    """A draw from probabilities with NaN among them."""
 
 
 class Latent(Protocol):
@@ -188,6 +197,8 @@ def sample_index(softmax: th.Tensor, unimix: float = 0.0) -> th.Tensor:
     """Draw classes, int32 […], of softmax […, c] mixed with ``unimix`` of the uniform, by inverse CDF.
 
     One uniform number a variable: a share ``unimix`` of its range names a class at once, the rest is compared with the CDF.
+
+    :raises NotFiniteError: on the CPU, for probabilities that are NaN; elsewhere they give a class too, and the loss is NaN
     """
     softmax = softmax.detach().float()
     classes = softmax.shape[-1]
@@ -199,15 +210,18 @@ def sample_index(softmax: th.Tensor, unimix: float = 0.0) -> th.Tensor:
             index = th.where(u < unimix, u * (classes / unimix), index)
         return index.int().clamp(max=classes - 1)
     drawn = np.empty(u.numel(), np.int32)
-    _inverse_cdf(softmax.contiguous().numpy().reshape(-1, classes), u.numpy().reshape(-1), unimix, drawn)
+    if not _inverse_cdf(softmax.contiguous().numpy().reshape(-1, classes), u.numpy().reshape(-1), unimix, drawn):
+        raise NotFiniteError("There is NaN in the probabilities to draw from")
     return th.from_numpy(drawn).view(u.shape)
 
 
 @njit(cache=True)
-def _inverse_cdf(probs: Array, u: Array, unimix: float, index: Array) -> None:
-    """Write the class of each row: probs [n, c], u [n], index [n]."""
+def _inverse_cdf(probs: Array, u: Array, unimix: float, index: Array) -> bool:
+    """Write the class of each row: probs [n, c], u [n], index [n]; return whether all rows were numbers, no NaN."""
     n, classes = probs.shape
+    finite = True
     for i in range(n):
+        finite &= probs[i, 0] >= 0.0  # false for NaN
         if u[i] < unimix:
             index[i] = min(int(u[i] * classes / unimix), classes - 1)
             continue
@@ -217,6 +231,7 @@ def _inverse_cdf(probs: Array, u: Array, unimix: float, index: Array) -> None:
             rest -= probs[i, k]
             k += 1
         index[i] = k
+    return finite
 
 
 # --- a latent times a matrix -----------------------------------------------------------------------------------------
@@ -257,7 +272,7 @@ class _SumOfRows(th.autograd.Function):
         return None, th.from_numpy(out)
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=FAST)
 def _scatter_add(rows: Array, grad: Array, out: Array) -> None:
     """Add the gradient of each sum to the table rows that it was made of: rows [N, n], grad [N, units], out [width, units].
 

@@ -26,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 BINS_END = 20.0  # bins of reward and critic are symexp(−20 … 20) (eq. 10)
+MOST_ROWS = 2**15  # of a table of z
 MIN_STD, MAX_STD = 0.1, 1.0  # of continuous actions
 SMALLEST_IMAGE = 16  # pixels a side, in Dict observations; anything smaller is a vector
 
@@ -89,6 +90,8 @@ def resolve_sizes(size: str, overrides: dict[str, Any]) -> Sizes:
     sizes = SIZES[size]._replace(**overrides)
     if wrong := {k: v for k, v in sizes._asdict().items() if isinstance(v, int) and not isinstance(v, bool) and v < 1}:
         raise ValueError(f"{wrong}: every part of a size must be at least 1")
+    if sizes.stoch * sizes.classes > MOST_ROWS:
+        raise ValueError(f"stoch={sizes.stoch} times classes={sizes.classes} must be at most {MOST_ROWS}: z is kept as int16")
     if sizes.bins % 2 == 0 or sizes.bins < 3:
         raise ValueError(f"bins={sizes.bins} must be an odd number of at least 3: one of them is 0")
     if sizes.norm not in ("rms", "layer"):
@@ -210,7 +213,7 @@ def _vector(part: th.Tensor, space: spaces.Space) -> th.Tensor:
     if isinstance(space, spaces.Discrete):
         return F.one_hot(part.long() - int(space.start), int(space.n)).float()
     if isinstance(space, spaces.MultiDiscrete):
-        columns = part.long().unbind(dim=-1)
+        columns = (part.long() - th.as_tensor(space.start, device=part.device)).unbind(dim=-1)
         return th.cat([F.one_hot(c, int(n)).float() for c, n in zip(columns, space.nvec, strict=True)], dim=-1)
     n_axes = len(space.shape)  # type: ignore[arg-type]
     numbers = part.float().flatten(part.dim() - n_axes) if n_axes else part.float()[..., None]

@@ -1,6 +1,7 @@
 """The SB3 policy of DreamerV3: all its networks, and how it acts with a memory of the episode."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -9,10 +10,12 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
+from sb3_lecture.common.checks import is_finite
 from sb3_lecture.common.optimizers import LaProp
 
 from .dream_video import Foretold
 from .dreamer_compiled_step import CompiledStep
+from .dreamer_latents import NotFiniteError
 from .dreamer_networks import (
     Actor,
     ContinueHead,
@@ -186,15 +189,36 @@ class DreamerPolicy(BasePolicy):
         :param deterministic: take modes instead of draws, of the latent and of the action
         :return: actions int64 [n] or float32 [n, A], and the memory with which to call the next time
         """
-        with th.no_grad():
+        with th.no_grad(), self.naming_non_finite(observations=observations, state=memory):
             vectors, images = self.inputs(observations)
             if vectors is not None and len(vectors) <= FEW and (compiled := self._compiled_step()) is not None:
                 actions, deter, z = compiled(vectors, memory, is_first, deterministic)
             else:
                 embeds = self.encoder(vectors, images)
                 deter, z = self.rssm.observe_step(embeds, memory.actions, is_first, memory[:2], deterministic)
-                actions = self.actor.draw(deter, z, deterministic)
+                outputs = self.actor(deter, z)
+                if not outputs.isfinite().all():
+                    raise NotFiniteError("There is NaN in what the networks put out")
+                actions = self.actor.choose(outputs, deterministic)
             return actions, Memory(deter, z, self.actor.vectors(actions))
+
+    @contextmanager
+    def naming_non_finite(self, **sources: Any) -> Iterator[None]:
+        """Say of a NotFiniteError where NaN or infinity came in.
+
+        :param sources: what is looked at before the weights, by name
+        :raises NotFiniteError: that names it
+        """
+        try:
+            yield
+        except NotFiniteError as error:
+            weights = {f"{name} (a weight)": weight for name, weight in self.named_parameters()}
+            for name, source in {**sources, **weights}.items():
+                if not is_finite(source):
+                    raise NotFiniteError(f"{error}: there is NaN or inf in the {name}") from None
+            raise NotFiniteError(
+                f"{error}, though {', '.join(sources)} and weights are finite: the numbers grew too large; lower learning_rate"
+            ) from None
 
     def _compiled_step(self) -> CompiledStep | None:
         """Return the compiled step of the present weights, None where none serves."""

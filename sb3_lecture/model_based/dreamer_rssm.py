@@ -25,7 +25,7 @@ import torch as th
 from torch import nn
 from torch.nn import functional as F
 
-from .dreamer_latents import Latent, embed
+from .dreamer_latents import Latent, NotFiniteError, embed
 
 __all__ = ["RSSM", "BlockLinear", "FeatureLayer", "Imagined", "NormAct", "Observed", "SplitLinear", "initialise", "kl_losses"]
 
@@ -270,11 +270,15 @@ class RSSM(nn.Module):
         :param state: h_{t−1} [n, D] and compact z_{t−1} [n, *shape]
         :param deterministic: take the posterior's mode instead of a draw
         :return: h_t and compact z_t
+        :raises NotFiniteError: where the posterior is none
         """
         deter, z = state
         keep = (~is_first)[:, None].to(deter.dtype)  # [n, 1]
         deter = self.core(deter * keep, embed(z, self.in_z) * keep, self.action_features(actions * keep))
-        return deter, self.latent.draw(self.posterior(deter, self.post_embed(embeds)), deterministic)
+        post = self.posterior(deter, self.post_embed(embeds))
+        if not post.isfinite().all():
+            raise NotFiniteError("There is NaN in what the networks put out")
+        return deter, self.latent.draw(post, deterministic)
 
     def imagine(
         self,

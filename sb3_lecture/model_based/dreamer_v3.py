@@ -17,7 +17,9 @@ diverse control tasks through world models", Nature 2025); equation numbers are 
 
 Deviations and choices (where text and code of the authors differ, this follows their code, github.com/danijar/dreamerv3):
 
-- squared errors are not halved; γ is part of what the continue head predicts;
+- squared errors are not halved; γ is part of what the continue head predicts; every map has a bias;
+- categorical actions are mixed with 1 % of the uniform distribution, as the text has it (their code mixes one-hot ones only);
+- clipping takes norms of tensors as they are kept here: some of the authors' matrices are two or three (``rssm``);
 - sequences are drawn uniformly, without the online queue that shows each new step at least once;
 - the decoder's first map is one matrix of (h, z), without blocks; normal weights are cut at two standard deviations;
 - before ``learning_starts`` actions are random;
@@ -39,14 +41,15 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFreq
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import check_arguments
-from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer
+from sb3_lecture.common.checks import Integer, Real, check_arguments, check_finite, is_finite
+from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer, machine_memory
 from sb3_lecture.common.spaces import check_zero_based
 
+from .dreamer_latents import NotFiniteError
 from .dreamer_networks import Sizes, action_size, make_latent, resolve_sizes
 from .dreamer_policy import DreamerCnnPolicy, DreamerMlpPolicy, DreamerMultiInputPolicy, DreamerPolicy, Memory
 from .dreamer_rssm import Observed, kl_losses
@@ -57,6 +60,7 @@ SelfDreamerV3 = TypeVar("SelfDreamerV3", bound="DreamerV3")
 PERCENTILES = (0.05, 0.95)  # of the returns
 RANGE_RATE = 0.01  # of the moving average of their distance
 REPLAY_VALUE_COEF = 0.3  # of the critic's loss on replayed returns
+MOST_GRADIENT_STEPS = 1000  # after one step of the envs
 
 
 def lambda_returns(
@@ -156,11 +160,10 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals())
-        if batch_size < 1 or batch_length < 2 or horizon < 1 or not replay_ratio > 0:
-            raise ValueError(
-                f"{batch_size=} and {horizon=} must be at least 1, {batch_length=} at least 2, {replay_ratio=} > 0"
-            )
+        check_arguments(
+            locals(), batch_length=Integer(2), horizon=Integer(1), replay_ratio=Real(above=0), decoder_coef=Real(0),
+            dyn_coef=Real(0), rep_coef=Real(0), free_bits=Real(0),
+        )  # fmt: skip
         if actor_gradient not in ("reinforce", "dynamics"):
             raise ValueError(f'{actor_gradient=} is unknown: choose "reinforce" or "dynamics"')
         super().__init__(
@@ -196,15 +199,15 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
-        check_zero_based(self.observation_space, self.action_space)
         space = self.action_space
         if not isinstance(space, (spaces.Discrete, spaces.Box)):
             raise ValueError(f"DreamerV3 takes Discrete and Box actions, not {space}: flatten them with an action wrapper")
         if self.actor_gradient == "dynamics" and isinstance(space, spaces.Discrete):
             raise ValueError('actor_gradient="dynamics" needs Box actions: choose "reinforce" for discrete ones')
+        named = {k: v for k, v in self.policy_kwargs.items() if k in Sizes._fields and v is not None}
+        sizes = resolve_sizes(self.policy_kwargs.get("size", "XS"), named)
+        self._check_amounts(sizes)
         if self.replay_buffer is None:
-            named = {k: v for k, v in self.policy_kwargs.items() if k in Sizes._fields and v is not None}
-            sizes = resolve_sizes(self.policy_kwargs.get("size", "XS"), named)
             latent = make_latent(self.policy_kwargs.get("latent", "categorical"), sizes)
             self.replay_buffer = SequenceBuffer(
                 self.buffer_size, self.observation_space, space, self.device, self.n_envs, batch_length=self.batch_length,
@@ -217,6 +220,32 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
             mode = self.compile if isinstance(self.compile, str) else None
             self.policy.compile_parts(mode)
         self._begin_episodes()
+
+    def _check_amounts(self, sizes: Sizes) -> None:
+        """Refuse what could never end, or never fit.
+
+        :param sizes: of the networks
+        :raises ValueError: for a number that is too large
+        """
+        frequency = self.train_freq.frequency if isinstance(self.train_freq, TrainFreq) else np.ravel(self.train_freq)[0]
+        rows = self.buffer_size // self.n_envs
+        if int(frequency) > rows:
+            raise ValueError(
+                f"train_freq={self.train_freq} must be at most {rows}, the rows that the replay buffer holds of an env "
+                f"(buffer_size={self.buffer_size} for {self.n_envs} env(s)): older ones would never be learned from"
+            )
+        rows_a_step = self.batch_size * self.batch_length
+        if self.n_envs * self.replay_ratio > MOST_GRADIENT_STEPS * rows_a_step:
+            raise ValueError(
+                f"replay_ratio={self.replay_ratio} asks for {self.n_envs * self.replay_ratio / rows_a_step:.3g} gradient "
+                f"steps of {rows_a_step} rows after each step of the envs; at most {MOST_GRADIENT_STEPS} are taken"
+            )
+        n_bytes, memory = 4 * rows_a_step * (self.horizon + 1) * sizes.deter, machine_memory()
+        if n_bytes > memory:
+            raise ValueError(
+                f"batch_size={self.batch_size}, batch_length={self.batch_length} and horizon={self.horizon} make dreams of "
+                f"{n_bytes / 2**30:.3g} GiB in a gradient step, more than the machine's {memory / 2**30:.3g} GiB: lower them"
+            )
 
     def _begin_episodes(self) -> None:
         """Forget the running episodes."""
@@ -289,6 +318,7 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
         raw_obs, reward_ = self._last_obs, reward
         if self._vec_normalize_env is not None:
             raw_obs, reward_ = self._last_original_obs, self._vec_normalize_env.get_original_reward()
+        check_finite(float(reward_.sum()), f"the sum of rewards after {self.num_timesteps} steps", rewards=reward_)
         self.replay_buffer.add(
             np.arange(self.n_envs), raw_obs, actions=actions, rewards=self._arrival_rewards, is_first=self._is_first,
             deter=deter, z=z,
@@ -299,6 +329,10 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
             observations = (
                 {k: np.stack([o[k] for o in last]) for k in last[0]} if isinstance(new_obs, dict) else np.stack(last)
             )
+            if not is_finite(observations):
+                raise ValueError(
+                    f"there is NaN or inf in the last observation of an episode, after {self.num_timesteps} steps"
+                )
             cut = np.array([infos[i].get("TimeLimit.truncated", False) for i in ended])
             self.replay_buffer.add(
                 ended, observations, rewards=reward_[ended], is_first=np.zeros(len(ended), np.bool_),
@@ -334,8 +368,10 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
         bf16 = self.device.type == "cuda" if self.bf16 is None else self.bf16
         for _ in range(due):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            with th.autocast(self.device.type, th.bfloat16, enabled=bf16):
+            with th.autocast(self.device.type, th.bfloat16, enabled=bf16), self.policy.naming_non_finite(batch=batch[:3]):
                 loss, observed, parts = self.losses(batch)
+                if not loss.isfinite():
+                    raise NotFiniteError(f"The loss is {loss.item()}")
             loss.backward()
             self.policy.optimizer.step()
             self.policy.optimizer.zero_grad()  # now: the next losses need the memory

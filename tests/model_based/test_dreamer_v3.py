@@ -352,7 +352,7 @@ SPACES = {
     "pixels": (PIXELS, "CnnPolicy"),
     "discrete": (spaces.Discrete(4, start=2), "MlpPolicy"),
     "bits": (spaces.MultiBinary((2, 3, 3)), "MlpPolicy"),
-    "several": (spaces.MultiDiscrete([2, 5]), "MlpPolicy"),
+    "several": (spaces.MultiDiscrete([2, 5], start=[3, -1]), "MlpPolicy"),
 }
 
 
@@ -493,6 +493,18 @@ def test_bfloat16_trains_too():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"train_freq": 1e12}, "train_freq=1000000000000.0 must be an integer"),
+        ({"train_freq": 10**12}, "train_freq=.* at most 500, the rows"),
+        ({"train_freq": 501}, "train_freq=.* at most 500, the rows"),
+        ({"train_freq": float("nan")}, "train_freq=nan"),
+        ({"batch_size": 10**12}, "batch_size=1000000000000, batch_length=8 and horizon=4 make dreams of .* GiB"),
+        ({"horizon": 10**12}, "horizon=1000000000000 make dreams"),
+        ({"replay_ratio": 1e12}, "3.12e.10 gradient steps of 32 rows"),
+        ({"replay_ratio": float("inf")}, "replay_ratio=inf must be a finite number above 0"),
+        ({"free_bits": float("nan")}, "free_bits=nan"),
+        ({"dyn_coef": -1.0}, "dyn_coef=-1.0 must be"),
+        ({"gamma": 1.5}, "gamma=1.5"),
+        ({"policy_kwargs": {"stoch": 300, "classes": 300}}, "must be at most 32768"),
         ({"policy_kwargs": {"size": "size13M"}}, "sizes: debug, XS"),
         ({"policy_kwargs": {"deter": 18}}, "multiple of"),
         ({"policy_kwargs": {"latent": "beta"}}, "gaussian"),
@@ -507,8 +519,82 @@ def test_bfloat16_trains_too():
     ],
 )
 def test_what_cannot_work_is_named_with_its_remedy(settings, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         build(**settings)
+
+
+# --- NaN and infinity ------------------------------------------------------------------------------------------------
+
+
+class Broken(Toy):
+    """A Toy in which one number is what it should not be, from the k-th step on."""
+
+    def __init__(self, where, number, k=3):
+        super().__init__(BOX, spaces.Discrete(2))
+        self.where, self.number, self.k = where, number, k
+
+    def step(self, action):
+        observation, reward, ended, cut, info = super().step(action)
+        if self.t >= self.k:
+            reward = self.number if self.where == "reward" else reward
+            observation[0] = self.number if self.where == "observation" else observation[0]
+        return observation, reward, ended, cut, info
+
+
+@pytest.mark.parametrize(
+    ("where", "k", "words"),
+    [
+        ("reward", 3, "sum of rewards after 3 steps is .*: there is NaN or inf in the rewards"),
+        ("observation", 3, "there is NaN or inf in the observations"),
+        ("observation", 7, "in the last observation of an episode, after 7 steps"),
+    ],
+)
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_of_the_env_that_is_none_is_named(where, k, words, number):
+    with pytest.raises(ValueError, match=words):
+        build(Broken(where, number, k), replay_ratio=1e-9).learn(20)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    "weight", ["encoder.mlp.0.bias", "rssm.gru.weight", "rssm.post_params.bias", "actor.last.weight", "rssm.in_z"]
+)
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_acting_with_a_weight_that_is_nan_names_it(weight, compiled, deterministic, monkeypatch):
+    model = build()
+    monkeypatch.setattr(CompiledStep, "serves", staticmethod(lambda policy: compiled))
+    with th.no_grad():
+        dict(model.policy.named_parameters())[weight].fill_(float("nan"))
+    with pytest.raises(ValueError, match=rf"there is NaN or inf in the {weight} \(a weight\)"):
+        state = None
+        for _ in range(2):  # in_z is read at the second step of an episode
+            _, state = model.predict(np.ones(4, np.float32), state, np.zeros(1, bool), deterministic)
+    with pytest.raises(ValueError, match="there is NaN or inf in the observations"):
+        build().predict(np.full(4, np.nan, np.float32), deterministic=deterministic)
+
+
+@pytest.mark.parametrize("weight", ["decoder.mlp.last.bias", "reward.last.bias", "critic.last.bias", "rssm.gru.bias"])
+def test_learning_with_a_weight_that_is_nan_names_it_and_changes_nothing(weight):
+    model = build(replay_ratio=1e-9).learn(60)
+    model.set_logger(configure(None, []))
+    weights = dict(model.policy.named_parameters())
+    with th.no_grad():
+        weights[weight].fill_(float("nan"))
+    before = {name: p.clone() for name, p in weights.items()}
+    latents = model.replay_buffer.store["deter"].copy()
+    model._owed = 1.0
+    with pytest.raises(ValueError, match=rf"there is NaN or inf in the {weight}"):
+        model.train(1, 4)
+    assert all(th.equal(before[name], p) for name, p in weights.items() if name != weight)
+    np.testing.assert_array_equal(latents, model.replay_buffer.store["deter"])
+
+
+def test_a_state_that_points_outside_the_tables_is_refused():
+    model = build()
+    _, (h, z, a) = model.predict(np.zeros(4, np.float32))
+    for wrong in (-1, 16):  # 4 variables of 4 classes
+        with pytest.raises(ValueError, match="allowed: 0 to 15"):
+            model.predict(np.zeros(4, np.float32), (h, np.full_like(z, wrong), a), np.zeros(1, bool))
 
 
 # --- learning --------------------------------------------------------------------------------------------------------
