@@ -47,7 +47,6 @@ from stable_baselines3.common.utils import polyak_update
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Integer, Real, check_arguments, check_finite, is_finite
 from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer, machine_memory
-from sb3_lecture.common.spaces import check_zero_based
 
 from .dreamer_latents import NotFiniteError
 from .dreamer_networks import Sizes, action_size, make_latent, resolve_sizes
