@@ -138,7 +138,7 @@ class DynaQ(TabularAlgorithm):
     :param policy: "TabularPolicy"
     :param env: the env, its id, or a VecEnv
     :param n_planning_steps: replayed steps for each real one; 0 is Q-learning (default 10)
-    :param exploration_bonus: Dyna-Q+'s κ; the book uses 0.001 (default 0.0)
+    :param exploration_bonus: Dyna-Q+'s κ; the book names no number, "some small κ" (default 0.0)
     :param model_outcomes: different outcomes that the model keeps of a pair (default 4)
     :param kwargs: the other arguments are those of :class:`TabularAlgorithm`
     :raises ValueError: if one of these is out of its range

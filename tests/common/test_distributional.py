@@ -105,3 +105,5 @@ def test_expectation_is_a_weighted_sum():
         for row in logits.tolist()
     ]
     th.testing.assert_close(expectation(logits, bins), th.tensor(slow))
+    th.testing.assert_close(expectation(logits.reshape(2, 2, 7), bins), th.tensor(slow).reshape(2, 2))
+    th.testing.assert_close(expectation(logits[0], bins), th.tensor(slow[0]))

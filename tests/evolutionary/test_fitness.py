@@ -65,8 +65,8 @@ def test_an_action_whose_reward_is_not_finite_is_not_learned(cls, broken):
 
 def test_raw_scores_take_the_worst_finite_one_for_what_is_not():
     model = EvolutionStrategies(
-        "LinearPolicy", DummyVecEnv([lambda: Broken(0.0)]), population_size=4, sigma=0.5, fitness_shaping="none",
-        learning_rate=1.0, policy_kwargs={"optimizer_class": th.optim.SGD}, weight_decay=0.1, seed=0,
+        "MlpPolicy", DummyVecEnv([lambda: Broken(0.0)]), population_size=4, sigma=0.5, fitness_shaping="none",
+        learning_rate=1.0, policy_kwargs={"optimizer_class": th.optim.SGD, "net_arch": [2]}, weight_decay=0.1, seed=0,
     )  # fmt: skip
     model._setup_learn(1)
     candidates, theta = model._ask(model._rng()), model.policy.get_vector()
@@ -110,6 +110,12 @@ def test_the_elite_is_chosen_by_the_contest_s_episodes_alone():
     model.n_elite_episodes = 0  # no contest: the best of the selection
     model._select(candidates, selection, None)
     assert_array_equal(model.elite.numpy()[0], candidates[2])
+
+
+def test_all_of_a_population_may_be_parents():
+    env = DummyVecEnv([lambda: Broken(0.0)])
+    model = GeneticAlgorithm("LinearPolicy", env, population_size=4, n_parents=4, n_elite_episodes=0, seed=0).learn(4)
+    assert len(model.parents) == 4
 
 
 def test_children_are_parents_and_noise_of_the_schedule_s_size():

@@ -151,6 +151,7 @@ def test_the_late_resetting_cartpole_counts_like_the_plain_one():
     model._setup_learn(1)
     fitness = model.play(candidates, 5, callback)
     assert len(lengths) == 20
+    assert all(0.0 <= info["t"] < 1e6 for info in model.ep_info_buffer)  # seconds since the start, not since 1970
     assert sum(lengths) == model.num_timesteps == pytest.approx(5 * fitness.sum())  # CartPole pays 1 a step
     assert np.mean([info["r"] for info in model.ep_info_buffer]) == pytest.approx(fitness.mean())
 

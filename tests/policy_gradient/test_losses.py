@@ -292,6 +292,22 @@ def test_the_mean_baseline_can_add_variance():
         assert_allclose(model.compute_weights(None)[1].numpy(), expected * 2)
 
 
+@pytest.mark.parametrize(("cls", "settings"), [(REINFORCE, {"n_episodes": 1}), (ActorCritic, {"n_steps": 4})], ids=str)
+def test_the_entropy_of_squashed_actions_is_estimated_by_minus_ln_pi(cls, settings):
+    policy_kwargs = {"squash_output": True, **TABLES}
+    env = DummyVecEnv([lambda: gym.make("Pendulum-v1", max_episode_steps=4)])
+    model = cls("MlpPolicy", env, use_sde=True, learning_rate=0.0, ent_coef=0.1, seed=0, device="cpu",
+                policy_kwargs=policy_kwargs, **settings)  # fmt: skip
+    model.learn(4)
+    buffer = model.rollout_buffer
+    observations = buffer.observation_batch() if cls is REINFORCE else th.as_tensor(buffer.observations)
+    actions = buffer.action_batch() if cls is REINFORCE else th.as_tensor(buffer.actions)
+    with th.no_grad():
+        _, log_prob, entropy = model.policy.evaluate_actions(observations, actions)
+    assert entropy is None
+    assert model.logger.name_to_value["train/entropy_loss"] == pytest.approx(log_prob.mean().item(), rel=1e-4)
+
+
 # ---------------------------------------------------------------- SAC for discrete actions
 
 #: (s, a, r, s', end, discount): an n-step return's γ², and two of γ

@@ -138,6 +138,7 @@ def test_predict_draws_from_the_softmax_of_the_logits():
         ({"ent_coef": "auto_-1"}, "auto_-1"),
         ({"ent_coef": -0.1}, "ent_coef=-0.1"),
         ({"ent_coef": "auto_0"}, "auto_0"),
+        ({"ent_coef": "auto_inf"}, "auto_inf"),
         ({"target_entropy": "low"}, "low"),
     ],
 )

@@ -120,9 +120,9 @@ def test_the_compiled_loop_does_what_the_plain_one_does(n_envs, world):
     schedule = models[0]._epsilon_schedule(600)
     first = np.full(n_envs, mdp.start_state[0])
     walk = make_walk(first, 10)
-    compile_rules(*models[0]._rules()).run(agents[0], make_world(mdp, limit), walk, schedule, 0, steps, 10**9)
     state, elapsed = first.tolist(), [0] * n_envs
     with np.errstate(over="ignore"):
+        compile_rules(*models[0]._rules()).run(agents[0], make_world(mdp, limit), walk, schedule, 0, steps, 10**9)
         plain_run(*models[1]._rules(), agents[1], mdp, limit, state, elapsed, schedule, 0, steps)
     for one, other in zip(agents[0][:5], agents[1][:5], strict=True):
         np.testing.assert_array_equal(one, other)
