@@ -1,14 +1,18 @@
 # make train [ALGO=dqn] [ENV=Lecture/Maze-v0] [ARGS="-n 20000 --seed 1"]   learn, and draw what was learned
 # make test                                                                run the tests
+# make test-bounds                                                         run every compiled kernel with its indices checked
 # make lint | format | benchmark | wheel
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 ALGO ?= dqn
+KERNELS := tests/search tests/envs tests/exact tests/tabular/test_backends.py tests/common/test_returns.py \
+  tests/common/test_distributional.py tests/common/test_buffers.py tests/model_based/test_muzero_replay.py \
+  tests/model_based/test_dreamer_rssm.py tests/evolutionary/test_population.py tests/zoo/test_gtp.py
 ARGS ?=
 
-.PHONY: train test test-slow lint format benchmark wheel clean
+.PHONY: train test test-slow test-bounds lint format benchmark wheel clean
 
 train: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --algo $(ALGO) $(if $(ENV),--env $(ENV)) $(ARGS)
@@ -18,6 +22,10 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
+
+# every compiled kernel once with numba's bounds checks, in a cache of its own: what is compiled differs
+test-bounds: $(VENV)/.installed-dev
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/numba-bounds $(BIN)/python -m pytest -n 2 -m "not slow" $(KERNELS) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

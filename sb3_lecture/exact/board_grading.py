@@ -16,6 +16,7 @@ import numpy as np
 from sb3_lecture.common.callbacks import PeriodicEvaluation
 from sb3_lecture.common.opponents import legal_actions
 from sb3_lecture_envs.board.game import PLY, Game
+from sb3_lecture_envs.board.players import ILLEGAL, optimal_moves
 
 Player = Callable[[np.ndarray, np.ndarray], np.ndarray]
 BATCH = 512  # positions shown to a player at once
@@ -133,18 +134,29 @@ def all_lines(game: Game, player: Player, side: int) -> Record:
     return Record(*counts.tolist())
 
 
-def optimal_share(game: Game, player: Player, states: np.ndarray | None = None) -> float:
+def optimal_share(game: Game, player: Player | None, states: np.ndarray | None = None, critical: bool = False) -> float:
     """Return the share of states in which a player's move keeps the win, draw or loss that the state is worth.
 
     :param game: the rules, with an exact solver
-    :param player: to be graded
+    :param player: to be graded; None: a random mover, exactly: the mean share of legal moves that are optimal. In many games
+        most moves are, so that this is the figure to read the others by
     :param states: int [n, state_size], unfinished; None: all that play can reach, in a game solved in full
+    :param critical: whether only states count in which some legal move is not optimal (default False: all)
+    :return: NaN where no state counts
     """
     grader = game.grader()
     states = np.concatenate(grader.states) if states is None else states
     values = grader.move_values(states)  # int [n, A]
-    chosen = values[np.arange(len(states)), ask(game, player, states)]
-    return float((chosen == values.max(axis=1)).mean())
+    best = optimal_moves(values)  # bool [n, A]
+    legal = values != ILLEGAL
+    if critical:
+        counts = (best != legal).any(axis=1)
+        states, best, legal = states[counts], best[counts], legal[counts]
+    if not len(states):
+        return float("nan")
+    if player is None:
+        return float((best.sum(axis=1) / legal.sum(axis=1)).mean())
+    return float(best[np.arange(len(states)), ask(game, player, states)].mean())
 
 
 class _Checkpoint:
