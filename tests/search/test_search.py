@@ -460,14 +460,14 @@ def test_forced_wins_at_the_end_of_longer_games_are_found(game, played: int, pli
         state = random_game(game, rng, played)
         if state is None:
             continue
-        win = winning_moves(game, state, plies)
+        win = winning_moves(game, state, game.max_plies)  # to the end of the game: what wins later wins too
         if win.any() and not win[game.legal(state[None])[0]].all():
             found.append(state)
             wins.append(win)
     states = np.array(found)
     result = RolloutSearch(game, 30_000, seed=0).search(states)
-    for win, action, value in zip(wins, result.actions, result.values, strict=True):
-        assert win[action] or value > 0.9  # a win that takes longer is a win too
+    for win, action in zip(wins, result.actions, strict=True):
+        assert win[action]
 
 
 @pytest.mark.parametrize("selection", ["puct", "gumbel"])
