@@ -303,7 +303,7 @@ def test_the_residual_network_learns_and_survives_its_file(tmp_path):
 
 
 def test_what_gumbel_learns_from_is_the_improved_policy():
-    """Near a game's end forty simulations see all: with the paper's c_scale = 1 π' is on the solver's best moves."""
+    """At the end of a game forty simulations see all there is: with c_scale = 1 all of π' is on the solver's best moves."""
     constants = {"search_kwargs": {"c_scale": 1.0}}
     model = small(selection="gumbel", n_simulations=40, learning_starts=10**6, buffer_size=200, **constants).learn(60)
     buffer = model.replay_buffer
