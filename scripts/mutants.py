@@ -139,6 +139,7 @@ def run(mutant: tuple[Path, int] | None, tests: list[str], timeout: int) -> int:
 
         # ∞ - ∞ warns in plain NumPy, not in compiled code
         quiet = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-W", "ignore::RuntimeWarning"]
+        quiet += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # what the parent has imported
         os._exit(int(pytest.main([*quiet, *tests])))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
