@@ -6,6 +6,7 @@ about the greedy policy, so it cuts all traces. Deviation as in Sarsa(λ): trace
 
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import accumulating_trace, max_value, q_learning, replacing_trace
+from sb3_lecture.tabular.arguments import check_choice
 from sb3_lecture.tabular.base import Rules
 from sb3_lecture.tabular.kernels import Agent
 from sb3_lecture.tabular.sarsa import act_committed, commit
@@ -43,6 +44,10 @@ class QLambda(SarsaLambda):
     :param env: the env, its id, or a VecEnv
     :param kwargs: the other arguments are those of :class:`SarsaLambda`; ``lambda_`` 0 is Q-learning
     """
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        check_choice("traces", self.traces, ("accumulating", "replacing"))
 
     def _rules(self) -> Rules:
         return act_committed, update_replacing if self.traces == "replacing" else update_accumulating

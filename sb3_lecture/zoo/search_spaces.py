@@ -97,7 +97,8 @@ def sample_q_lambda(trial: Trial, *_: Any) -> Space:
 
 def sample_sarsa_lambda(trial: Trial, *_: Any) -> Space:
     """Sarsa(λ)."""
-    return {**sample_q_lambda(trial), "traces": trial.suggest_categorical("traces", ["accumulating", "replacing"])}
+    kinds = ["accumulating", "replacing", "true-online"]
+    return {**sample_q_lambda(trial), "traces": trial.suggest_categorical("traces", kinds)}
 
 
 def sample_dyna_q(trial: Trial, *_: Any) -> Space:

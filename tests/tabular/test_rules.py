@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import sb3_lecture
+from sb3_lecture.common.linear_updates import TRUE_ONLINE, trace_step
 from sb3_lecture.tabular import dyna_q, prioritized_sweeping
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
@@ -164,6 +165,43 @@ def test_sarsa_lambda_follows_the_action_it_will_take_and_q_lambda_the_best_one(
                 break
         assert agent.q[0, 1] == 0.5 * (1 + 0.5 * worth), cls
         assert agent.memory.trace[0, 0, 1] == kept, cls
+
+
+def test_true_online_sarsa_lambda_is_the_linear_one_with_a_feature_a_pair():
+    """Against ``linear_updates.trace_step``, which is held to the online λ-return algorithm; by hand the first two steps."""
+    start = [[0, 0], [2, 6], [1, 0], [0, 0]]
+    model, agent = make(sb3_lecture.SarsaLambda, q=start, lambda_=0.5, traces="true-online")
+    learn(model, agent, (0, 1, 1, 1, GO))
+    assert agent.q[0, 1] == 0.5 * (1 + 0.5 * 6) and agent.memory.moved[0] == 0.0  # (1, 1) itself was not changed
+    learn(model, agent, (1, 1, 2, 0, GO))  # δ = 2 + ½ · 2 - 6 = -3; e(0, 1) = ¼: it moves by ½ · -3 / 4
+    np.testing.assert_array_equal(agent.q, [[0, 2 - 3 / 8], [2, 6 - 1.5], [1, 0], [0, 0]])
+    assert agent.memory.moved[0] == -3 / 8  # the pair (0, 1) ahead was moved by its own trace
+    steps = [
+        (0, 1, 1, 1, GO),
+        (1, 1, 2, 0, GO),
+        (0, 1, 0, 0, GO),
+        (0, 1, 5, 1, GO),
+        (1, 1, -1, 0, CUT),
+        (2, 0, 3, 1, GO),
+        (1, 1, 4, 3, END),
+    ]
+    model, agent = make(sb3_lecture.SarsaLambda, q=start, lambda_=0.5, traces="true-online")
+    w, z, moved = np.array(start, float).reshape(1, 8), np.zeros((1, 8)), 0.0
+    for s, a, r, s2, (terminated, truncated) in steps:
+        a2 = int(agent.q[s2].argmax())
+        here, there = np.array([2 * s + a]), np.array([2 * s2 + a2])
+        before, discount = w[0, there[0]], 0.0 if terminated else GAMMA
+        trace_step(w, z, moved, 0, here, np.ones(1), r, discount, before, ALPHA, 1.0, GAMMA * 0.5, TRUE_ONLINE)
+        moved = w[0, there[0]] - before
+        if terminated or truncated:
+            z[:], moved = 0, 0.0
+        learn(model, agent, (s, a, r, s2, (terminated, truncated)))
+        np.testing.assert_allclose(agent.q.ravel(), w[0], rtol=1e-13)
+
+
+def test_true_online_is_no_form_of_watkinss_traces():
+    with pytest.raises(ValueError, match="true-online"):
+        sb3_lecture.QLambda(env=world(), traces="true-online")
 
 
 def test_a_faded_trace_is_forgotten_and_the_others_stay():
