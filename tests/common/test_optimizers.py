@@ -65,3 +65,7 @@ def test_parameters_without_a_gradient_rest():
 def test_wrong_numbers_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LaProp([th.nn.Parameter(th.ones(1))], **wrong)
+
+
+def test_the_ends_of_its_ranges_are_allowed():
+    LaProp([th.nn.Parameter(th.zeros(1))], lr=0.0, warmup=0, betas=(0.0, 0.0), agc=None)

@@ -172,3 +172,11 @@ def test_with_one_env_every_call_is_a_timestep(cls, late):
 class Nothing(BaseCallback):
     def _on_step(self):
         return True
+
+
+def test_the_log_s_clock_begins_with_the_training():
+    model = CMAES("LinearPolicy", DummyVecEnv([lambda: Broken(0.0)]), population_size=4, seed=0).learn(4)
+    log = {}
+    model.logger.record = lambda key, value, **_: log.update({key: value})
+    model.dump_logs()
+    assert 0 <= log["time/time_elapsed"] < 1e6 and log["time/fps"] > 0  # seconds since the start, not since 1970
