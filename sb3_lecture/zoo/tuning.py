@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import multiprocessing
-import os
 import re
 import shlex
 import sys
@@ -38,7 +37,7 @@ from sb3_lecture.zoo.tuning_objective import (
     check,
 )
 from sb3_lecture.zoo.tuning_report import Verdict
-from sb3_lecture.zoo.tuning_storage import hide_password, is_file, is_proxy, open_storage
+from sb3_lecture.zoo.tuning_storage import hide_password, is_file, is_proxy, open_storage, serve_dashboard
 from sb3_lecture.zoo.tuning_study import (
     GRACE,
     HEARTBEAT,
@@ -318,7 +317,9 @@ def _dashboard(options: Options) -> Iterator[None]:
     if is_proxy(options.where):
         raise UserError("--dashboard reads a file or a database: start it there, beside the server")
     # a process of its own; what it shall open goes through a pipe, so that no password stands in a list of processes
-    server = multiprocessing.get_context("spawn").Process(target=_serve_dashboard, args=(options.where,), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve_dashboard, args=(options.where, DASHBOARD_PORT), daemon=True
+    )
     server.start()
     print(f"Dashboard: http://127.0.0.1:{DASHBOARD_PORT}/")
     try:
@@ -326,15 +327,6 @@ def _dashboard(options: Options) -> Iterator[None]:
     finally:
         server.terminate()
         server.join()
-
-
-def _serve_dashboard(where: str) -> None:
-    """Run optuna-dashboard, which would list every request."""
-    tuning_orphans.end_with_parent()
-    import optuna_dashboard
-
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
-        optuna_dashboard.run_server(open_storage(where), host="127.0.0.1", port=DASHBOARD_PORT)
 
 
 def _wait_for_ctrl_c() -> None:

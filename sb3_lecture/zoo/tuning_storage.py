@@ -15,6 +15,7 @@ Workers write a heartbeat into the database's own table, by the database's own c
 """
 
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ import sqlalchemy
 from filelock import FileLock
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, get_storage, run_grpc_proxy_server
 
+from sb3_lecture.zoo import tuning_orphans
 from sb3_lecture.zoo.errors import UserError, first_line
 
 #: seconds between two heartbeats, and without one until a trial counts as lost; a compiled loop may block both for a while
@@ -233,3 +235,16 @@ def serve(where: str, host: str, port: int, watch: Callable[[BaseStorage], None]
         raise UserError(f"cannot listen on {host}:{port}: {first_line(error)}") from error
     finally:
         stop.set()
+
+
+def serve_dashboard(where: str, port: int) -> None:
+    """Run optuna-dashboard on a storage until this process or the one that started it ends.
+
+    :param where: a file or a database's URL
+    :param port: port to listen on, on this machine only
+    """
+    tuning_orphans.end_with_parent()
+    import optuna_dashboard
+
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+        optuna_dashboard.run_server(open_storage(where), host="127.0.0.1", port=port)  # it would list every request

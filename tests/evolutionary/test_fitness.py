@@ -179,4 +179,4 @@ def test_the_log_s_clock_begins_with_the_training():
     log = {}
     model.logger.record = lambda key, value, **_: log.update({key: value})
     model.dump_logs()
-    assert 0 <= log["time/time_elapsed"] < 1e6 and log["time/fps"] > 0  # seconds since the start, not since 1970
+    assert 0 <= log["time/time_elapsed"] < 1e6  # seconds since the start, not since 1970

@@ -286,6 +286,7 @@ def test_off_policy_monte_carlo_weighted():
     agent = off_policy("weighted", np.zeros((4, 2)), [0.5, 0.25], episode)
     assert agent.q[1, 0] == 4.0 and agent.q[0, 1] == 3.0
     np.testing.assert_array_equal([agent.memory.weight[1, 0], agent.memory.weight[0, 1]], [1.0, 4.0])
+    np.testing.assert_array_equal([agent.updates[1, 0], agent.updates[0, 1]], [1, 1])
     again = [(0, 1, 9, 1, GO), (1, 0, 8, 2, END)]  # G = 8, then 13
     agent = off_policy("weighted", np.zeros((4, 2)), [0.5, 0.5], episode, again)
     assert agent.q[1, 0] == 6.0 and agent.q[0, 1] == 3.0 + 2.0 / 4.0 * 10.0
@@ -484,6 +485,7 @@ def test_importance_sampling_of_predictions():
     learn(model, agent, *episode, (1, 1, 8, 2, END))
     np.testing.assert_array_equal(agent.q[:2, 0], [3.0, 4 + 0.5 / 2.0 * 4])
     np.testing.assert_array_equal(agent.memory.weight[:2, 0], [0.75, 2.0])
+    np.testing.assert_array_equal(agent.updates[:2, 0], [1, 2])
 
 
 def test_sample_averages_of_one_step_methods():
