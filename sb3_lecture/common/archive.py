@@ -112,7 +112,9 @@ def read_archive(path: File, kind: str, custom_objects: dict[str, Any] | None = 
         if not isinstance(head["version"], int) or head["version"] > VERSION:
             raise ValueError(f"its version {head['version']} is newer than this package's {VERSION}: update sb3-lecture")
         found, parts = head["kind"], dict(head["content"])
-    except DAMAGED as error:
+    except FileNotFoundError:
+        raise
+    except (*DAMAGED, OSError) as error:  # a seek to nowhere
         raise ValueError(f"{path} cannot be read, it is damaged or no file of this package: {_line(error)}") from error
     if found != kind:
         raise ValueError(f"{path} holds a {found}, not a {kind}")

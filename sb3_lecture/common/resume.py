@@ -42,7 +42,7 @@ def capture(model: BaseAlgorithm, callback: BaseCallback | None) -> dict[str, An
     names = (*RUNNING, *getattr(model, "_running", ()))
     state: dict[str, Any] = {
         "random": get_random(model),
-        "running": {name: _find(model, name) for name in names if _has(model, name)},
+        "running": {name: value for name in names if _has(model, name) and not pack(value := _find(model, name)).lost},
         "n_envs": model.n_envs,
         "statistics": _statistics(model),
         "callbacks": None if callback is None else callback_state(callback),

@@ -20,6 +20,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule, safe_mean
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.linear import kernels
 from sb3_lecture.linear.features import Active
@@ -29,7 +30,7 @@ SelfLinear = TypeVar("SelfLinear", bound="LinearAlgorithm")
 FEATURE_ARRAYS = ("features", "initial_weights", "ranges")  # arguments of the policy that may be arrays
 
 
-class LinearAlgorithm(BaseAlgorithm):
+class LinearAlgorithm(SafeSave, BaseAlgorithm):
     """The base of the linear learners.
 
     :param policy: "LinearPolicy" ("MlpPolicy" is another name of it)
@@ -46,6 +47,9 @@ class LinearAlgorithm(BaseAlgorithm):
     :param _init_setup_model: whether to build the weights at once
     :raises ValueError: if an argument is out of its range, or the features do not fit the spaces
     """
+
+    _running = ("_rng", "_memory", "_x", "_action", "_rho")
+    _whole_at = "never"
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"LinearPolicy": LinearPolicy, "MlpPolicy": LinearPolicy}
     policy: LinearPolicy
@@ -158,6 +162,7 @@ class LinearAlgorithm(BaseAlgorithm):
         :return: the model
         :raises ValueError: if an observation or a reward is not finite, or the weights diverge
         """
+        self._take_up(reset_num_timesteps)
         fresh = reset_num_timesteps or self._last_obs is None or not hasattr(self, "_x")
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sb3_lecture.zoo import configs, registry
+from sb3_lecture.zoo import configs, registry, safe
 from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.options import (
     DEFAULT_LOG_FOLDER,
@@ -171,8 +171,20 @@ def _take_from_run(args: argparse.Namespace) -> None:
         raise UserError(f"{run.path} is finished: {run.model_path} is its model; train on from it with -i {run.model_path}")
     for name, value in run.saved_args().items():
         if name not in _OF_NOW and hasattr(args, name):
-            setattr(args, name, value)
+            texts = isinstance(value, dict) and name in ("hyperparams", "env_kwargs", "eval_env_kwargs")
+            setattr(args, name, {key: _as_text(part) for key, part in value.items()} if texts else value)
     args.resume, args.study = str(run.path), None
+
+
+def _as_text(value: Any) -> str:
+    """Write a saved value as an option has it; a text that is no value stands for itself."""
+    if not isinstance(value, str):
+        return safe.text_of(value)
+    try:
+        safe.value(value)
+    except ValueError:
+        return repr(value)
+    return value
 
 
 def next_command(args: argparse.Namespace) -> str:

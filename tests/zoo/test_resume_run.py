@@ -17,7 +17,7 @@ from sb3_lecture.zoo import cli, resuming
 
 #: algorithm → options of a run of a few seconds, with a checkpoint at every chance
 RUNS = {
-    "q_learning": ["--env", "Lecture/Maze-v0", "-n", "3000", "--eval-freq", "500"],
+    "q_learning": ["--env", "Lecture/Maze-v0", "-n", "150", "--eval-freq", "50", "-params", "exploration_fraction:0.9"],
     "dqn": ["--env", "CartPole-v1", "-n", "1500", "--eval-freq", "500"],
     "ppo": ["--env", "CartPole-v1", "-n", "4000", "--eval-freq", "1000", "-params", "n_envs:2", "n_steps:64"],
     "dreamer_v3": ["--env", "CartPole-v1", "-n", "300", "--eval-freq", "-1", "-params", "learning_starts:64", "batch_size:2",
@@ -65,7 +65,7 @@ def assert_same_run(a, b):
     assert content(a / model) == content(b / model)
     for file in sorted(a.glob("*monitor.csv")):
         rows, others = ([line.rsplit(",", 1)[0] for line in open(run / file.name)][1:] for run in (a, b))
-        assert rows == others and len(rows) > 1
+        assert rows == others and len(rows) > 0
     for file in sorted(a.glob("*.npz")):
         with np.load(file) as mine, np.load(b / file.name) as theirs:
             assert set(mine) == set(theirs)
@@ -85,7 +85,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, ca
 
     def save_and_die(self):
         saves.append(self.model.num_timesteps)
-        if len(saves) in (3, 700):
+        if len(saves) in (70, 110):
             raise Killed  # before this checkpoint: the one before it counts
         save(self)
 
@@ -99,7 +99,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch, ca
     with pytest.raises(Killed):
         cli.main(["train", "--resume", str(run), "--checkpoint-every", "0"])
     assert cli.main([*command("q_learning", tmp_path / "broken"), "--resume"]) == 0
-    assert saves.count(saves[2]) == 2, "what came after the checkpoint was done again"
+    assert saves.count(saves[69]) == 2, "what came after the checkpoint was done again"
     assert_same_run(run_of(tmp_path / "whole"), run)
     assert cli.main(["train", "--resume", str(run)]) == 2
     assert "is finished" in capsys.readouterr().err
