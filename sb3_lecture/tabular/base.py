@@ -427,6 +427,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
                 {"actions": actions, "rewards": walk.reward, "dones": walk.terminated | walk.truncated, "infos": infos,
                  "new_obs": self._last_obs}
             )  # fmt: skip
+            write_episodes(self.env, walk)  # a callback may save the model, and the envs with it
             if not callback.on_step():
                 break
             if logs is not None and self._episode_num // logs > before // logs:
