@@ -209,7 +209,8 @@ class _Block(nn.Module):
 
 
 def _convolution(n_in: int, n_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False), nn.GroupNorm(1, n_out)
+    """A convolution and its norm. Without the bias the norm would hide how large the input is, a bright picture from a dim one."""
+    return nn.Conv2d(n_in, n_out, 3, stride, padding=1), nn.GroupNorm(1, n_out)
 
 
 class MuZeroCnnPolicy(MuZeroPolicy):

@@ -475,6 +475,33 @@ def test_against_an_opponent_it_is_one_player():
     assert model.discount == 0.997 and not model.self_play and model.game is not None
 
 
+def test_a_bright_picture_is_no_dim_one():
+    """A norm after each convolution takes the size of its input away; the biases keep it: grey and white differ."""
+    th.manual_seed(0)
+    kwargs = {"n_blocks": 1, "channels": 4, "net_arch": [8], "n_bins": 11}
+    policy = MuZeroCnnPolicy(gym.spaces.Box(0, 255, (1, 16, 16), np.uint8), gym.spaces.Discrete(2), lambda _: 1e-3, **kwargs)
+    with th.no_grad():
+        grey, white = (policy.represent(th.full((1, 1, 16, 16), level)) for level in (0.5, 1.0))
+    assert float((grey - white).abs().max()) > 0.05
+
+
+def test_a_convolutional_model_learns_what_its_pictures_pay():
+    """Black and white pictures; action 1 pays 1 on white and −1 on black, action 0 the other way: all four are foretold."""
+    th.manual_seed(0)
+    kwargs = {"n_blocks": 1, "channels": 16, "net_arch": [64], "n_bins": 11, "value_limit": 2.0}
+    policy = MuZeroCnnPolicy(gym.spaces.Box(0, 255, (1, 16, 16), np.uint8), gym.spaces.Discrete(2), lambda _: 3e-3, **kwargs)
+    white, action = th.tensor([0, 0, 1, 1]).repeat(8), th.tensor([0, 1, 0, 1]).repeat(8)
+    pictures, moves = white.float()[:, None, None, None].expand(-1, 1, 16, 16), th.eye(2)[action]
+    pay = 2.0 * (action == white) - 1.0
+    for _ in range(250):
+        logits = policy.foretell(policy.step(policy.represent(pictures), moves))[1][:, 1]
+        loss = -(two_hot(value_transform(pay), policy.bins) * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+        policy.optimizer.zero_grad()
+        loss.backward()
+        policy.optimizer.step()
+    np.testing.assert_allclose(policy.scalar(logits.detach()), pay, atol=0.1)
+
+
 @pytest.mark.parametrize("selection", ["puct", "gumbel"])
 def test_pictures_and_boards_pass_through_the_same_networks(selection, tmp_path):
     """84 × 84 stacks of 4 frames become planes of 6 × 6, boards stay as large as they are, and a file gives both back."""
