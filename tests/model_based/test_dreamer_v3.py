@@ -416,14 +416,22 @@ def test_a_run_resumes_with_its_buffer(tmp_path):
     model = build(replay_ratio=1).learn(80)
     model.save(tmp_path / "model.zip")
     model.save_replay_buffer(tmp_path / "buffer.pkl")
+    rows, updates = model.replay_buffer.size(), model._n_updates
+    model.learn(40, reset_num_timesteps=False)  # never interrupted
     loaded = DreamerV3.load(tmp_path / "model.zip", env=make_vec_env("CartPole-v1"))
     loaded.load_replay_buffer(tmp_path / "buffer.pkl")
-    rows, updates = loaded.replay_buffer.size(), loaded._n_updates
-    assert rows == model.replay_buffer.size() and updates == model._n_updates
+    assert rows == loaded.replay_buffer.size() and updates == loaded._n_updates
     loaded.learn(40, reset_num_timesteps=False)
     assert loaded.num_timesteps == 120 and loaded.replay_buffer.size() > rows and loaded._n_updates > updates
-    borders = loaded.replay_buffer.store["is_first"][rows], loaded.replay_buffer.store["is_last"][rows - 1]
-    assert all(borders), "the episode that the save interrupted is cut"
+    for name in ("obs.", "actions", "rewards", "is_first", "is_last"):
+        np.testing.assert_array_equal(loaded.replay_buffer.store[name], model.replay_buffer.store[name])
+    other = DreamerV3.load(tmp_path / "model.zip")
+    other.load_replay_buffer(tmp_path / "buffer.pkl")
+    other.set_env(make_vec_env("CartPole-v1"))
+    with pytest.warns(UserWarning, match="the running ones were cut"):
+        other.learn(1, reset_num_timesteps=False)
+    borders = other.replay_buffer.store["is_first"][rows], other.replay_buffer.store["is_last"][rows - 1]
+    assert all(borders), "in another env the episode that the save interrupted is cut"
 
 
 def test_a_loaded_model_goes_on_with_the_replay_on_disk(tmp_path):
