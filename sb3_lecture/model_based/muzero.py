@@ -323,7 +323,8 @@ class MuZero(SafeSave, OffPolicyAlgorithm):
         """Search from all states, with noise, and draw an action from each."""
         assert self.env is not None and isinstance(self._last_obs, np.ndarray)
         legal = get_action_masks(self.env) if self._masked else None  # [n_envs, A]
-        tau = self.final_temperature + (self.temperature - self.final_temperature) * self._current_progress_remaining
+        remaining = max(0.0, self._current_progress_remaining)  # the last steps of many envs may go past the total
+        tau = self.final_temperature + (self.temperature - self.final_temperature) * remaining
         result = self._search.search(self.policy.root(self._inputs(self._last_obs)), legal, noise=True, temperature=tau)
         actions = result.actions  # a ~ N(s, a)^(1/τ)
         if self.selection == "puct" and self.temperature_moves is not None:

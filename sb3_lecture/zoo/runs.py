@@ -211,7 +211,10 @@ def read_exact(run: Run) -> dict[str, np.ndarray]:
     :return: ``timesteps``, ``values``, ``optimal_values``, ``regrets``, ``optimal_actions``, or of a prediction method
         ``timesteps``, ``rms_errors``, ``largest_errors``, each [n]; empty if there is none
     """
-    return _read_npz(run.path / EXACT_FILE, ("timesteps", "values", "optimal_values"))
+    columns = _read_npz(run.path / EXACT_FILE, ("timesteps",))
+    if columns and "rms_errors" not in columns:
+        columns = _read_npz(run.path / EXACT_FILE, ("timesteps", "values", "optimal_values"))
+    return columns
 
 
 def read_board(run: Run) -> dict[str, np.ndarray]:

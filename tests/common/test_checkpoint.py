@@ -232,13 +232,13 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
 
 
 def test_a_damaged_file_is_one_error_or_unharmed(tmp_path):
-    """600 flipped bits and 60 cuts, drawn by a fixed seed: each is a ValueError, or what was flipped meant nothing."""
+    """200 flipped bits and 20 cuts, drawn by a fixed seed: each is a ValueError, or what was flipped meant nothing."""
     path = tmp_path / "model.zip"
     QLearning("MlpPolicy", "Lecture/Maze-v0", seed=0).learn(50).save(path)
     table = QLearning.load(path).q_table.tobytes()
     whole, rng = path.read_bytes(), random.Random(1)
-    damaged = [whole[: rng.randrange(len(whole))] for _ in range(60)]
-    for _ in range(600):
+    damaged = [whole[: rng.randrange(len(whole))] for _ in range(20)]
+    for _ in range(200):
         content = bytearray(whole)
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         damaged.append(bytes(content))
@@ -250,7 +250,7 @@ def test_a_damaged_file_is_one_error_or_unharmed(tmp_path):
         except ValueError as error:
             assert "\n" not in str(error)
             refused += 1
-    assert refused > 300
+    assert refused > 100
 
 
 def test_a_json_of_another_form_is_one_error(tmp_path):

@@ -171,6 +171,7 @@ def test_an_opening_is_searched_and_the_rest_played_perfectly():
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
+@pytest.mark.slow
 def test_a_tree_search_is_an_opponent_also_after_a_journey():
     game, table = TicTacToe(), solve(TicTacToe())
     player = pickle.loads(pickle.dumps(SearchOpponent(game, RolloutSearch(game, n_simulations=2000, seed=0), seed=0)))

@@ -180,6 +180,7 @@ def test_it_learns_cartpole(cls, n_steps, least):
     assert evaluated(model.learn(n_steps), "CartPole-v1", 0, 20)[0] >= least
 
 
+@pytest.mark.slow
 def test_evolution_strategies_improve_on_pendulum():
     model = EvolutionStrategies(
         "MlpPolicy", "Pendulum-v1", learning_rate=0.7, sigma=1.0, population_size=32, common_random_numbers=True,

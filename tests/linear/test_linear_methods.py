@@ -262,7 +262,7 @@ class Shifted(gym.Env):
 
 
 def test_spaces_that_do_not_start_at_0():
-    model = SemiGradientSarsa("LinearPolicy", Shifted(), learning_rate=0.5, gamma=0.5, seed=0).learn(600)
+    model = SemiGradientSarsa("LinearPolicy", Shifted(), learning_rate=0.5, gamma=0.5, seed=0).learn(3000)
     assert model.predict(4, deterministic=True)[0] == 0
     np.testing.assert_allclose(model.q_values([3, 4, 5])[:, 1], [1.75, 1.5, 1.0], atol=0.1)
     probabilities = model.policy.action_probabilities([3])

@@ -324,6 +324,7 @@ def test_every_constant_reaches_the_search():
         assert getattr(search, name) == value
 
 
+@pytest.mark.slow
 def test_go_is_played_under_its_history_rule():
     model = AlphaZero("MlpPolicy", make_vec_env("Lecture/Go-v0", 2, env_kwargs={"size": 5, "illegal": "error"}), **SMALL)
     assert model.learn(200).num_timesteps == 200  # a repetition would raise

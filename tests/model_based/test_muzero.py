@@ -550,7 +550,7 @@ def test_it_goes_on_after_save_and_kill_with_its_memory(tmp_path):
     assert memory.total == total
     model.learn(48, reset_num_timesteps=False)
     assert model.num_timesteps == 176 and memory.total == total + 12 and model._n_updates > updates
-    assert (memory.ends[total - 1] != GOES_ON).all()  # the games at hand when it was killed
+    assert (memory.ends[total - 1] != CUT).all()  # the games at hand when it was saved went on
     for e in range(4):  # and every other episode in the memory begins with an empty board
         starts = np.flatnonzero(memory.ends[: memory.total - 1, e] != GOES_ON) + 1
         assert (memory.observations[starts[starts != total - 1], e] == 0).all()

@@ -353,6 +353,7 @@ def test_an_edited_helper_recompiles_the_loops(tmp_path, monkeypatch):
     assert fingerprint(update) != before
 
 
+@pytest.mark.slow
 def test_kernels_come_from_the_disk_cache_in_a_new_process(tmp_path):
     """The smallest of the loops, without the learners' imports."""
     code = (

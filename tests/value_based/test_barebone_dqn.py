@@ -283,7 +283,8 @@ def test_saving_keeps_both_networks(tmp_path):
     assert loaded.q_net is loaded.policy.q_net and (loaded.replay, loaded.target_network, loaded.double) == (True, True, False)
     for key, value in model.policy.state_dict().items():
         th.testing.assert_close(loaded.policy.state_dict()[key], value)
-    loaded.learn(20, reset_num_timesteps=False)
+    with pytest.warns(UserWarning, match="Chain has no get_state"):  # an env whose state nobody knows
+        loaded.learn(20, reset_num_timesteps=False)
 
 
 def test_wrong_arguments_are_named():

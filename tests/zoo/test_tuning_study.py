@@ -97,6 +97,7 @@ def test_resuming_goes_on_to_exactly_n_trials(tmp_path):
     assert sorted(int(line.split()[0]) for line in log.read_text().splitlines()) == list(range(12))
 
 
+@pytest.mark.slow
 def test_workers_that_die_in_a_row_end_the_study(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning_study, "MAX_DEATHS", 4)
     with pytest.raises(RuntimeError, match="4 workers died in a row, the last with exit code 9"):

@@ -279,6 +279,7 @@ def test_dqn_ppo_and_eval_callback_play_against_an_opponent():
     PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, seed=0, device="cpu").learn(64)
 
 
+@pytest.mark.slow
 def test_subprocesses_get_their_opponents():
     kwargs = {"opponent": RandomPlayer(seed=0)}
     env = make_vec_env("Lecture/TicTacToe-v0", 2, seed=0, env_kwargs=kwargs, vec_env_cls=SubprocVecEnv)

@@ -279,6 +279,7 @@ def test_wrong_sizes_are_named(build, message):
         build()
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_compiled_rules_in_the_cache():
     code = (
         "from sb3_lecture_envs.board.othello import Othello; from sb3_lecture_envs.board.game import legal_batch;"
