@@ -344,8 +344,10 @@ def test_a_time_limit_is_no_end_and_every_episode_has_its_last_row(cut):
         np.testing.assert_array_equal(buffer.store["is_terminal"][rows], (step == n) & (not cut))
 
 
-def test_the_replay_ratio_sets_the_gradient_steps():
-    model = build(replay_ratio=4.0).learn(180)  # 4 x 8 = 32 steps in a batch: one gradient step in 8
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_the_replay_ratio_sets_the_gradient_steps(n_envs):
+    """4 x 8 = 32 rows in a batch: one gradient step in 8 steps of the envs, however many there are."""
+    model = build(make_vec_env("CartPole-v1", n_envs, seed=0), replay_ratio=4.0).learn(180)
     assert model._n_updates == 160 * 4 // 32
 
 
