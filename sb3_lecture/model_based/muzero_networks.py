@@ -209,7 +209,7 @@ class _Block(nn.Module):
 
 
 def _convolution(n_in: int, n_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    """A convolution and its norm. Without the bias the norm would hide how large the input is, a bright picture from a dim one."""
+    """A convolution and its norm; without the bias the norm would take the size of the input away, bright from dim."""
     return nn.Conv2d(n_in, n_out, 3, stride, padding=1), nn.GroupNorm(1, n_out)
 
 

@@ -191,8 +191,11 @@ def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_o
             _draw_elo(axes[1], groups, curves.board)
         else:
             _draw_returns(axes[0], groups, curves.episodes, curves.evaluations, window or _window(curves))
-            if curves.exact:
-                _draw_exact(axes[1], groups, curves.exact)
+            errors = {path: table for path, table in curves.exact.items() if "rms_errors" in table}
+            if len(errors) < len(curves.exact):  # beside learners of control, predictions have no line
+                _draw_exact(axes[1], groups, {path: table for path, table in curves.exact.items() if path not in errors})
+            elif errors:
+                _draw_errors(axes[1], groups, errors)
             elif two:
                 axes[1].set_visible(False)
         if len(shown) > 1:

@@ -64,7 +64,7 @@ def assert_same_run(a, b):
     model = next(path.name for path in a.glob("*.zip") if path.name != "best_model.zip")
     assert content(a / model) == content(b / model)
     for file in sorted(a.glob("*monitor.csv")):
-        rows, others = ([line.rsplit(",", 1)[0] for line in open(run / file.name)][1:] for run in (a, b))
+        rows, others = ([line.rsplit(",", 1)[0] for line in (run / file.name).read_text().splitlines()][1:] for run in (a, b))
         assert rows == others and len(rows) > 0
     for file in sorted(a.glob("*.npz")):
         with np.load(file) as mine, np.load(b / file.name) as theirs:
