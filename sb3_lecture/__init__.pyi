@@ -23,14 +23,17 @@ from .tabular.gradient_bandit import GradientBandit as GradientBandit
 from .tabular.monte_carlo_control import MonteCarloControl as MonteCarloControl
 from .tabular.monte_carlo_prediction import MonteCarloPrediction as MonteCarloPrediction
 from .tabular.n_step_sarsa import NStepSarsa as NStepSarsa
+from .tabular.off_policy_n_step_sarsa import OffPolicyNStepSarsa as OffPolicyNStepSarsa
 from .tabular.policy_evaluation import PolicyEvaluation as PolicyEvaluation
 from .tabular.policy_iteration import PolicyIteration as PolicyIteration
 from .tabular.prioritized_sweeping import PrioritizedSweeping as PrioritizedSweeping
 from .tabular.q_lambda import QLambda as QLambda
 from .tabular.q_learning import QLearning as QLearning
+from .tabular.q_sigma import QSigma as QSigma
 from .tabular.sarsa import Sarsa as Sarsa
 from .tabular.sarsa_lambda import SarsaLambda as SarsaLambda
 from .tabular.td_prediction import TDPrediction as TDPrediction
+from .tabular.tree_backup import TreeBackup as TreeBackup
 from .tabular.value_iteration import ValueIteration as ValueIteration
 from .value_based.barebone_dqn import BareboneDQN as BareboneDQN
 
@@ -53,12 +56,14 @@ __all__ = [
     "MonteCarloPrediction",
     "MuZero",
     "NStepSarsa",
+    "OffPolicyNStepSarsa",
     "PPOPenalty",
     "PolicyEvaluation",
     "PolicyIteration",
     "PrioritizedSweeping",
     "QLambda",
     "QLearning",
+    "QSigma",
     "SACDiscrete",
     "Sarsa",
     "SarsaLambda",
@@ -66,6 +71,7 @@ __all__ = [
     "SemiGradientSarsa",
     "SemiGradientTD",
     "TDPrediction",
+    "TreeBackup",
     "ValueIteration",
     "WorldModels",
 ]

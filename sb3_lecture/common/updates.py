@@ -101,7 +101,62 @@ def n_step_return(r_t: np.ndarray, first: int, n: int, gamma: float, value: floa
     return value
 
 
+@rule
+def tree_backup_return(r_t: float, discount_t: float, q_t: np.ndarray, probs_t: np.ndarray, a_t: int, g_t: float) -> float:
+    """G = r + γ Σ_{a ≠ a'} π(a | s') q(s', a) + γ π(a' | s') G', one step back (eq. 7.16).
+
+    :param r_t: r
+    :param discount_t: γ, or 0
+    :param q_t: the row of s', [A]
+    :param probs_t: π(· | s'), [A]
+    :param a_t: a', the action taken in s'
+    :param g_t: G', the return from (s', a') on; at the last step q(s', a'), and G is Expected Sarsa's target (eq. 7.15)
+    """
+    value = 0.0
+    for b in range(q_t.shape[0]):
+        value += probs_t[b] * (g_t if b == a_t else q_t[b])
+    return r_t + discount_t * value
+
+
+@rule
+def q_sigma_return(
+    r_t: float, discount_t: float, q_t: np.ndarray, probs_t: np.ndarray, a_t: int, rho_t: float, sigma: float, g_t: float
+) -> float:
+    """G = r + γ (σ ρ + (1 - σ) π(a' | s')) (G' - q(s', a')) + γ Σ_a π(a | s') q(s', a), one step back (eq. 7.17).
+
+    :param r_t: r
+    :param discount_t: γ, or 0
+    :param q_t: the row of s', [A]
+    :param probs_t: π(· | s'), [A]
+    :param a_t: a', the action taken in s'
+    :param rho_t: ρ = π(a' | s') / b(a' | s')
+    :param sigma: σ: 1 samples a', 0 takes the expectation
+    :param g_t: G', the return from (s', a') on; at the last step q(s', a')
+    """
+    weight = sigma * rho_t + (1.0 - sigma) * probs_t[a_t]
+    return r_t + discount_t * (weight * (g_t - q_t[a_t]) + mean_value(q_t, probs_t))
+
+
+@rule
+def q_sigma_return_without_control_variate(
+    r_t: float, discount_t: float, q_t: np.ndarray, probs_t: np.ndarray, a_t: int, rho_t: float, sigma: float, g_t: float
+) -> float:
+    """G = r + γ [σ ρ G' + (1 - σ) (Σ_{a ≠ a'} π(a | s') q(s', a) + π(a' | s') G')]: plain sampling mixed with the tree.
+
+    Eq. 7.17 without the part of the sampled half that is 0 in expectation, γ σ (Σ_a π(a | s') q(s', a) - ρ q(s', a')), as in
+    De Asis et al. (2018); the parameters are those of ``q_sigma_return``.
+    """
+    tree = tree_backup_return(0.0, 1.0, q_t, probs_t, a_t, g_t)
+    return r_t + discount_t * (sigma * rho_t * g_t + (1.0 - sigma) * tree)
+
+
 # ---- importance sampling
+
+
+@rule
+def off_policy_error(q: float, rho: float, g: float) -> float:
+    """ρ (G - q), where ρ belongs to the actions after the first (eq. 7.11): q moves by α times it."""
+    return rho * (g - q)
 
 
 @rule

@@ -79,7 +79,7 @@ def _checked(mdp: Any, max_steps: int | None, env: VecEnv) -> CompiledWorld:
 
 def put_states(env: VecEnv, walk: Walk) -> None:
     """Tell the env objects where the compiled loop has taken them, for callbacks that look or draw."""
-    inner = _without_monitors(env)
+    inner = without_monitors(env)
     if isinstance(inner, GymnasiumVecEnv):
         venv: Any = inner.venv.unwrapped
         venv.state[:], venv.elapsed[:] = walk.state, walk.elapsed
@@ -114,7 +114,7 @@ def read_episodes(env: VecEnv, walk: Walk) -> None:
     """Read the running episodes' steps and returns off the env objects, where these know them."""
     if isinstance(env, VecMonitor):
         walk.elapsed[:], walk.total[:] = env.episode_lengths, env.episode_returns
-    inner = _without_monitors(env)
+    inner = without_monitors(env)
     if isinstance(inner, GymnasiumVecEnv):
         walk.elapsed[:] = inner.venv.unwrapped.elapsed  # type: ignore[attr-defined]
         walk.total[:] = inner._returns
@@ -127,7 +127,8 @@ def read_episodes(env: VecEnv, walk: Walk) -> None:
                     walk.elapsed[i], walk.total[i] = len(wrapper.rewards), sum(wrapper.rewards)
 
 
-def _without_monitors(env: VecEnv) -> VecEnv:
+def without_monitors(env: VecEnv) -> VecEnv:
+    """The VecEnv under its VecMonitors."""
     while isinstance(env, VecMonitor):
         env = env.venv
     return env
@@ -142,7 +143,7 @@ def wrappers(env: gym.Env) -> Iterator[gym.Wrapper]:
 
 def monitors(env: VecEnv) -> list[list[Monitor]]:
     """The Monitors around each env."""
-    return [[w for w in wrappers(e) if isinstance(w, Monitor)] for e in getattr(_without_monitors(env), "envs", [])]
+    return [[w for w in wrappers(e) if isinstance(w, Monitor)] for e in getattr(without_monitors(env), "envs", [])]
 
 
 def note_episodes(files: list[list[Monitor]], scores: list[float], lengths: list[int], envs: list[int], now: float) -> None:

@@ -45,6 +45,7 @@ from sb3_lecture.tabular.loop import (
     FINE,
     EpsilonSchedule,
     Walk,
+    World,
     compile_rules,
     make_walk,
     make_world,
@@ -309,6 +310,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
         backend, world = self._resolve_backend()
         self.logger.info(f"{type(self).__name__} runs {backend}: {world.reason}")
         if fresh or self._walk is None or self._walk.state.shape[0] != self.n_envs:
+            self._last_obs = self._restart(backend, self._last_obs, np.ones(self.n_envs, np.bool_))  # type: ignore[arg-type]
             self._begin_episodes(self.policy.index(self._last_obs))
         self._check_table(self._agent())
         callback.on_training_start(locals(), globals())
@@ -320,6 +322,21 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
         callback.on_rollout_end()
         callback.on_training_end()
         return self
+
+    def _restart(self, backend: str, observations: np.ndarray, begun: np.ndarray) -> np.ndarray:
+        """An algorithm that starts its episodes elsewhere than the env does, overrides this and ``_world``.
+
+        :param backend: the loop that runs
+        :param observations: of all envs
+        :param begun: bool [n], the envs that have just been reset
+        :return: the observations of all envs, where these stand now
+        """
+        return observations
+
+    def _world(self, world: CompiledWorld) -> World:
+        """The law as the compiled loop reads it."""
+        assert world.mdp is not None
+        return make_world(world.mdp, world.max_steps)
 
     def _begin_episodes(self, states: np.ndarray) -> None:
         """All envs were reset: forget what belonged to the running episodes."""
@@ -388,11 +405,11 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
         self, world: CompiledWorld, callback: BaseCallback, total_timesteps: int, log_interval: int | None
     ) -> None:
         """World and learner in one compiled loop, stopped wherever a callback or the logger has something to do."""
-        assert self.env is not None and self._walk is not None and world.mdp is not None
+        assert self.env is not None and self._walk is not None
         strangers = unknown_callbacks(callback, self.n_envs, total_timesteps)
         if strangers:
             self.logger.info(f"every step stops for {', '.join(strangers)}: it has no steps_until_call()")
-        law, n, files = make_world(world.mdp, world.max_steps), self.n_envs, monitors(self.env)
+        law, n, files = self._world(world), self.n_envs, monitors(self.env)
         walk = self._walk if not any(files) else with_window(self._walk, WRITE_EVERY)
         walk.state[:] = self.policy.index(self._last_obs)
         read_episodes(self.env, walk)  # the env loop may have gone on in between
@@ -492,7 +509,11 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
             self._after_kernel(agent)
             self.num_timesteps += n
             unchecked = self._check_after(unchecked + 1, agent)
-            self._last_obs, state, dones = new_obs, next_state, terminated | truncated
+            dones = terminated | truncated
+            if dones.any():
+                new_obs = self._restart("env", new_obs, dones)
+                next_state = index(new_obs)
+            self._last_obs, state = new_obs, next_state
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             if new_rate == 1:
                 agent = agent._replace(alpha=self._step_size())

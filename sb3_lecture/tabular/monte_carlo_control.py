@@ -1,21 +1,27 @@
 """Monte Carlo control (Sutton & Barto 2018, sections 5.4 to 5.7): learn from whole returns, with no estimate of an estimate.
 
 - On-policy, ε-soft: the average return after each pair, first or every visit (the box of section 5.4).
+- Exploring starts (the box of section 5.3): every episode starts with a pair drawn evenly from all states that are not
+  terminal and all actions. Then no ε is needed: with ``exploration_initial_eps=0`` and ``exploration_final_eps=0`` it is
+  Monte Carlo ES as in the box; otherwise the start is drawn and the rest explores as well.
 - Off-policy: the behaviour policy explores, the greedy policy is learned. A return is weighted by ρ, how much more likely
   its actions were under the greedy policy. ``"weighted"`` divides by the sum of the weights (eq. 5.8), biased but steady;
   ``"ordinary"`` divides by the number of returns (eq. 5.5), unbiased but with a huge variance. Both use every visit. Weighted
   learning can stop at the first action (from the end) that the greedy policy would not take; ordinary counts zeros from there.
 
 Deviations: an episode cut by a time limit ends in an estimate, the value of its last state, because it would have gone
-on. Exploration is that of all learners here (ε-greedy, softmax, UCB) instead of exploring starts. Off-policy, the learning
-rate is always that of the averages.
+on; a greedy policy may never end one, so Monte Carlo ES needs a time limit. Exploration is that of all learners here
+(ε-greedy, softmax, UCB). Off-policy, the learning rate is always that of the averages.
 """
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import discounted_return, importance_ratio, max_value, ordinary_error, weighted_change
 from sb3_lecture.tabular.arguments import check_choice, check_integer
+from sb3_lecture.tabular.backend import CompiledWorld
 from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules, TabularAlgorithm
 from sb3_lecture.tabular.episodes import (
     MAX_EPISODE_LENGTH,
@@ -26,7 +32,17 @@ from sb3_lecture.tabular.episodes import (
     record,
     refuse_overflow,
 )
-from sb3_lecture.tabular.kernels import Agent, choose, expected_value, is_greedy, probability, step_size
+from sb3_lecture.tabular.exploring_starts import draw_start, even_starts, law_to_explore, start_in
+from sb3_lecture.tabular.kernels import Agent, below, choose, expected_value, is_greedy, probability, step_size
+from sb3_lecture.tabular.loop import World
+
+
+@rule
+def act_exploring(agent: Agent, i: int, s: int) -> int:
+    """Any action at an episode's start, with even chances (section 5.3); after it the behaviour policy's."""
+    if agent.memory.length[i] == 0:
+        return below(agent.rng, agent.q.shape[1])
+    return choose(agent, i, s)
 
 
 @rule
@@ -114,9 +130,10 @@ class MonteCarloControl(TabularAlgorithm):
     :param visits: "first" or "every" visit of a pair in an episode counts, on-policy (default "first")
     :param importance_sampling: None: on-policy; "weighted" or "ordinary": off-policy (default None)
     :param max_episode_length: longest episode that can be kept (default 10,000)
+    :param exploring_starts: every episode starts with a state and an action drawn evenly, on-policy only (default False)
     :param kwargs: the other arguments are those of :class:`TabularAlgorithm`
     :raises ValueError: if an argument is not one of those, if off-policy the behaviour does not keep every action possible
-        ("ucb", or ε that ends at 0), or (while learning) an episode is too long
+        ("ucb", or ε that ends at 0), or (while learning) an episode is too long or an env cannot be started in a state
     """
 
     _per_env = PER_ENV
@@ -129,11 +146,13 @@ class MonteCarloControl(TabularAlgorithm):
         visits: str = "first",
         importance_sampling: str | None = None,
         max_episode_length: int = MAX_EPISODE_LENGTH,
+        exploring_starts: bool = False,
         **kwargs: Any,
     ) -> None:
         self.visits = visits
         self.importance_sampling = importance_sampling
         self.max_episode_length = max_episode_length
+        self.exploring_starts = exploring_starts
         super().__init__(policy, env, learning_rate, **kwargs)
 
     def _check_arguments(self) -> None:
@@ -141,6 +160,12 @@ class MonteCarloControl(TabularAlgorithm):
         check_choice("visits", self.visits, ("first", "every"))
         check_choice("importance_sampling", self.importance_sampling, (None, "weighted", "ordinary"))
         check_integer("max_episode_length", self.max_episode_length, 1)
+        check_choice("exploring_starts", self.exploring_starts, (True, False))
+        if self.exploring_starts and self.importance_sampling is not None:
+            raise ValueError(
+                f"exploring_starts=True with importance_sampling={self.importance_sampling!r}: Monte Carlo ES is on-policy "
+                "(section 5.3); use one of the two"
+            )
         if self.importance_sampling is None:
             return
         if self.learning_rate != SAMPLE_AVERAGE:
@@ -159,10 +184,32 @@ class MonteCarloControl(TabularAlgorithm):
     def _rules(self) -> Rules:
         if self.importance_sampling is not None:
             return act_recording, update_weighted if self.importance_sampling == "weighted" else update_ordinary
-        return choose, update_first_visit if self.visits == "first" else update_every_visit
+        update = update_first_visit if self.visits == "first" else update_every_visit
+        return act_exploring if self.exploring_starts else choose, update
 
     def _make_memory(self) -> NamedTuple:
         return make_episode(self.n_envs, int(self.max_episode_length), self.policy.table.shape)
+
+    def _world(self, world: CompiledWorld) -> World:
+        law = super()._world(world)
+        if not self.exploring_starts:
+            return law
+        assert world.mdp is not None
+        states, cdf = even_starts(world.mdp)
+        return law._replace(start_state=states, start_cdf=cdf)
+
+    def _restart(self, backend: str, observations: np.ndarray, begun: np.ndarray) -> np.ndarray:
+        if not self.exploring_starts:
+            return observations
+        assert self.env is not None
+        observations, rng, index = observations.copy(), self.memory.random_state(), self.policy.index
+        mdp = self._resolve_backend()[1].mdp if backend == "compiled" else law_to_explore(self.env)
+        assert mdp is not None
+        for i in np.flatnonzero(begun).tolist():
+            s = draw_start(mdp, rng)
+            compiled = backend == "compiled"  # there the env objects follow the loop
+            observations[i] = s + index.start if compiled else start_in(self.env, i, s, index)
+        return observations
 
     def _after_kernel(self, agent: Agent) -> None:
         refuse_overflow(agent.memory)

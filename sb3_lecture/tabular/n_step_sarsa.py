@@ -3,17 +3,19 @@
 The pair of n steps ago is updated towards G = r₁ + γ r₂ + … + γⁿ⁻¹ rₙ + γⁿ Q(s', a') (eq. 7.4). n = 1 is Sarsa, n beyond the
 episode's end is Monte Carlo; between the two lies the best trade of bias against variance. When an episode ends, the pairs
 still waiting are updated with what is left; at a time limit their returns still end in an estimate.
+
+``expected=True`` is n-step Expected Sarsa: the return ends in Σ_a b(a | s') Q(s', a) (eqs. 7.7 and 7.8) and a' is not needed.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import n_step_return
-from sb3_lecture.tabular.arguments import check_integer
+from sb3_lecture.tabular.arguments import check_choice, check_integer
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
-from sb3_lecture.tabular.kernels import Agent, step_size
+from sb3_lecture.tabular.kernels import Agent, choose, expected_value, step_size
 from sb3_lecture.tabular.sarsa import act_committed, commit
 
 
@@ -68,6 +70,18 @@ def update(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: 
         pop(memory, i)
 
 
+@rule
+def update_expected(agent: Agent, i: int, s: int, a: int, r: float, discount: float, s2: int, last: bool) -> None:
+    """The same with Σ_a b(a | s') Q(s', a) in place of Q(s', a') (eq. 7.7)."""
+    memory = agent.memory
+    push(memory, i, s, a, r)
+    while is_due(memory, i, last):
+        s0, a0 = memory.state[i, memory.first[i]], memory.action[i, memory.first[i]]
+        target = oldest_return(memory, i, agent.gamma, discount, expected_value(agent, s2))
+        agent.q[s0, a0] += step_size(agent, s0, a0) * (target - agent.q[s0, a0])
+        pop(memory, i)
+
+
 def make_window(n_envs: int, n_steps: int) -> Window:
     """An empty window."""
     shape = (n_envs, n_steps)
@@ -83,22 +97,27 @@ class NStepSarsa(TabularAlgorithm):
     :param policy: "TabularPolicy"
     :param env: the env, its id, or a VecEnv
     :param n_steps: n, rewards before the estimate (default 4)
+    :param expected: n-step Expected Sarsa: the estimate is the behaviour policy's expectation (default False)
     :param kwargs: the other arguments are those of :class:`TabularAlgorithm`
-    :raises ValueError: if n_steps is below 1
+    :raises ValueError: if n_steps is below 1 or expected neither True nor False
     """
 
-    _per_env = Window._fields
+    _per_env: ClassVar[tuple[str, ...]] = Window._fields
 
-    def __init__(self, policy: Any = "TabularPolicy", env: Any = None, n_steps: int = 4, **kwargs: Any) -> None:
+    def __init__(
+        self, policy: Any = "TabularPolicy", env: Any = None, n_steps: int = 4, expected: bool = False, **kwargs: Any
+    ) -> None:
         self.n_steps = n_steps
+        self.expected = expected
         super().__init__(policy, env, **kwargs)
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_integer("n_steps", self.n_steps, 1)
+        check_choice("expected", self.expected, (True, False))
 
     def _rules(self) -> Rules:
-        return act_committed, update
+        return (choose, update_expected) if self.expected else (act_committed, update)
 
     def _make_memory(self) -> NamedTuple:
         return make_window(self.n_envs, int(self.n_steps))

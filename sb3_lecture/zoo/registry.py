@@ -64,14 +64,19 @@ ALGORITHMS: dict[str, Row] = {
         "sb3_lecture.tabular.monte_carlo_prediction:MonteCarloPrediction", "sample_monte_carlo_prediction"
     ),
     "n_step_sarsa": Row("sb3_lecture.tabular.n_step_sarsa:NStepSarsa", "sample_n_step_sarsa"),
+    "off_policy_n_step_sarsa": Row(
+        "sb3_lecture.tabular.off_policy_n_step_sarsa:OffPolicyNStepSarsa", "sample_off_policy_n_step_sarsa"
+    ),
     "policy_evaluation": Row("sb3_lecture.tabular.policy_evaluation:PolicyEvaluation", "sample_planning"),
     "policy_iteration": Row("sb3_lecture.tabular.policy_iteration:PolicyIteration", "sample_policy_iteration"),
     "prioritized_sweeping": Row("sb3_lecture.tabular.prioritized_sweeping:PrioritizedSweeping", "sample_prioritized_sweeping"),
     "q_lambda": Row("sb3_lecture.tabular.q_lambda:QLambda", "sample_q_lambda"),
     "q_learning": Row("sb3_lecture.tabular.q_learning:QLearning", "sample_table"),
+    "q_sigma": Row("sb3_lecture.tabular.q_sigma:QSigma", "sample_q_sigma"),
     "sarsa": Row("sb3_lecture.tabular.sarsa:Sarsa", "sample_table"),
     "sarsa_lambda": Row("sb3_lecture.tabular.sarsa_lambda:SarsaLambda", "sample_sarsa_lambda"),
     "td_prediction": Row("sb3_lecture.tabular.td_prediction:TDPrediction", "sample_td_prediction"),
+    "tree_backup": Row("sb3_lecture.tabular.tree_backup:TreeBackup", "sample_n_step_sarsa"),
     "value_iteration": Row("sb3_lecture.tabular.value_iteration:ValueIteration", "sample_planning"),
     # ours: weights on fixed features
     "gradient_td": Row("sb3_lecture.linear.gradient_td:GradientTD", "sample_gradient_td"),

@@ -86,8 +86,18 @@ def sample_table(trial: Trial, *_: Any) -> Space:
 
 
 def sample_n_step_sarsa(trial: Trial, *_: Any) -> Space:
-    """n-step Sarsa."""
+    """n-step Sarsa, n-step tree backup."""
     return {**sample_table(trial), "n_steps": trial.suggest_int("n_steps", 1, 32, log=True)}
+
+
+def sample_off_policy_n_step_sarsa(trial: Trial, *_: Any) -> Space:
+    """Off-policy n-step Sarsa."""
+    return {**sample_n_step_sarsa(trial), "expected": trial.suggest_categorical("expected", [False, True])}
+
+
+def sample_q_sigma(trial: Trial, *_: Any) -> Space:
+    """n-step Q(σ)."""
+    return {**sample_n_step_sarsa(trial), "sigma": trial.suggest_float("sigma", 0.0, 1.0)}
 
 
 def sample_q_lambda(trial: Trial, *_: Any) -> Space:

@@ -47,7 +47,43 @@ def test_returns_by_hand():
     assert updates.n_step_return(ring, 1, 0, 0.5, 32.0) == 32.0
 
 
+def test_returns_over_a_tree_by_hand():
+    """s' = NEXT under PROBS is worth 2.25; a' = 0 was taken there and G' = 10."""
+    assert updates.tree_backup_return(2.0, 0.5, NEXT, PROBS, 0, 10.0) == 2.0 + 0.5 * (0.5 * 10.0 + 0.25 * 4.0 + 0.25 * 4.0)
+    assert updates.tree_backup_return(2.0, 0.5, NEXT, PROBS, 1, 4.0) == 2.0 + 0.5 * 2.25  # the last step: Expected Sarsa
+    assert updates.tree_backup_return(2.0, 0.0, NEXT, PROBS, 0, 10.0) == 2.0
+    # σ = ¼ and ρ = 2: ¼ · 2 + ¾ · ½ = 0.875 of G' - q(s', a') = 9.5
+    assert updates.q_sigma_return(2.0, 0.5, NEXT, PROBS, 0, 2.0, 0.25, 10.0) == 2.0 + 0.5 * (0.875 * 9.5 + 2.25)
+    assert updates.q_sigma_return(2.0, 0.5, NEXT, PROBS, 0, 2.0, 0.25, 0.5) == 2.0 + 0.5 * 2.25  # the last step, whatever σ
+    assert updates.q_sigma_return(2.0, 0.0, NEXT, PROBS, 0, 2.0, 0.25, 10.0) == 2.0
+    bare = updates.q_sigma_return_without_control_variate
+    assert bare(2.0, 0.5, NEXT, PROBS, 0, 2.0, 0.25, 10.0) == 2.0 + 0.5 * (0.25 * 2.0 * 10.0 + 0.75 * 7.0)
+    assert bare(2.0, 0.0, NEXT, PROBS, 0, 2.0, 0.25, 10.0) == 2.0
+
+
+@pytest.mark.parametrize("a", range(3))
+def test_sigma_goes_from_the_tree_to_the_sample(a):
+    """σ = 0 is tree backup; σ = 1 the sample, with eq. 7.14's control variate or without, G' itself where ρ = 1."""
+    rest = (2.0, 0.9, NEXT, PROBS, a)
+    bare = updates.q_sigma_return_without_control_variate
+    tree = updates.tree_backup_return(*rest, 7.0)
+    assert updates.q_sigma_return(*rest, 3.0, 0.0, 7.0) == pytest.approx(tree, rel=1e-14)
+    assert bare(*rest, 3.0, 0.0, 7.0) == pytest.approx(tree, rel=1e-14)
+    controlled = 2.0 + 0.9 * (3.0 * 7.0 + 2.25 - 3.0 * NEXT[a])
+    assert updates.q_sigma_return(*rest, 3.0, 1.0, 7.0) == pytest.approx(controlled, rel=1e-14)
+    assert bare(*rest, 1.0, 1.0, 7.0) == 2.0 + 0.9 * 7.0
+
+
+@pytest.mark.parametrize("name", ["q_sigma_return", "q_sigma_return_without_control_variate"])
+def test_sampled_returns_are_right_on_average(name):
+    """σ = 1, a' drawn from b: E_b[G] = r + γ Σ π(a') G'(a'), whatever is sampled after it, with a control variate or not."""
+    b, g = np.array([0.2, 0.3, 0.5]), np.array([7.0, -1.0, 4.0])
+    mean = sum(b[a] * getattr(updates, name)(2.0, 0.9, NEXT, PROBS, a, PROBS[a] / b[a], 1.0, g[a]) for a in range(3))
+    assert mean == pytest.approx(2.0 + 0.9 * PROBS @ g, rel=1e-12)
+
+
 def test_importance_sampling_by_hand():
+    assert updates.off_policy_error(1.0, 3.0, 5.0) == 12.0
     assert updates.importance_ratio(3.0, 0.5, 0.25) == 6.0
     assert updates.importance_ratio(3.0, 0.0, 0.25) == 0.0
     assert updates.ordinary_error(1.0, 3.0, 5.0) == 14.0

@@ -403,9 +403,9 @@ PIXELS = spaces.Box(0, 255, (16, 16, 3), np.uint8)
 )
 def test_a_world_that_is_certain_is_learned_to_the_bottom(space, policy, latent, unknowing):
     """What is seen alternates. Who knows nothing has the loss ``unknowing`` a step; its floor is 0, and the prior's too."""
-    model = build(Toggle(space), policy, {"latent": latent, "deter": 32, "units": 16, "hidden": 16}, replay_ratio=1e-9).learn(
-        60
-    )
+    model = build(
+        Toggle(space), policy, {"latent": latent, "deter": 32, "units": 16, "hidden": 16}, replay_ratio=1e-9, batch_length=4
+    ).learn(60)
     np.random.seed(0)
     batch = model.replay_buffer.sample(4)
     model.free_bits = 0.0
@@ -426,7 +426,7 @@ def test_chance_cannot_be_learned_below_its_entropy():
         def _look(self):
             return self.np_random.integers(2, size=6).astype(np.int8)
 
-    model = build(Coins(spaces.MultiBinary(6)), replay_ratio=1e-9, buffer_size=4000).learn(800)
+    model = build(Coins(spaces.MultiBinary(6)), replay_ratio=1e-9, batch_length=4, buffer_size=4000).learn(800)
     model.free_bits, model.rep_coef, optimizer = 0.0, 1.0, th.optim.Adam(model.policy.parameters(), lr=1e-2)
     np.random.seed(0)
     for _ in range(60):
@@ -434,7 +434,7 @@ def test_chance_cannot_be_learned_below_its_entropy():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    fresh = build(Coins(spaces.MultiBinary(6)), replay_ratio=1e-9, seed=1, buffer_size=4000).learn(800)
+    fresh = build(Coins(spaces.MultiBinary(6)), replay_ratio=1e-9, batch_length=4, seed=1, buffer_size=4000).learn(800)
     with th.no_grad():
         _, _, parts = model.world_loss(fresh.replay_buffer.sample(64))
     bound = (parts["decoder_loss"] + parts["kl"]).item()

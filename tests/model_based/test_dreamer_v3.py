@@ -362,11 +362,12 @@ SPACES = {
 
 @pytest.mark.parametrize("name", SPACES)
 def test_observations_of_all_kinds_are_learned(name):
-    """Sixty gradient steps on four sequences: what the decoder loses on them falls to less than half of what it lost."""
+    """Sixty gradient steps on four sequences: what the decoder loses on them falls below six tenths (0.01 to 0.4)."""
     space, policy = SPACES[name]
     action_space = spaces.Box(-3.0, 1.0, (2,), np.float32) if name == "dict" else spaces.Discrete(3)
     sizes = {"deter": 32, "hidden": 16, "units": 16, "stoch": 8, "classes": 8}
-    model = build(Toy(space, action_space), policy, policy_kwargs=sizes, replay_ratio=1e-9).learn(60)
+    model = build(Toy(space, action_space), policy, policy_kwargs=sizes, replay_ratio=1e-9, batch_length=4).learn(60)
+    np.random.seed(0)
     batch, losses = model.replay_buffer.sample(4), []
     optimizer = th.optim.Adam(model.policy.parameters(), lr=1e-2)
     for _ in range(60):
@@ -378,7 +379,7 @@ def test_observations_of_all_kinds_are_learned(name):
     if model.policy.inputs.image_shape:  # noise: what can be learned in sixty steps is its mean, which leaves 1/12 a pixel
         assert losses[-1] < 1.02 * 16 * 16 * 3 / 12 < losses[0]
     else:
-        assert losses[-1] < 0.5 * losses[0]
+        assert losses[-1] < 0.6 * losses[0]
 
 
 def test_vectors_are_symlog_and_one_hot_and_images_are_centred():

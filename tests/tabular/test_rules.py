@@ -5,7 +5,7 @@ import pytest
 
 import sb3_lecture
 from sb3_lecture.common.linear_updates import TRUE_ONLINE, trace_step
-from sb3_lecture.tabular import dyna_q, prioritized_sweeping
+from sb3_lecture.tabular import dyna_q, off_policy_n_step_sarsa, prioritized_sweeping
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 
@@ -136,6 +136,194 @@ def test_two_steps(cls):
     learn(model, agent, (1, a, 2, 3, CUT))  # a time limit: the estimate of where it was cut counts
     expected = second + 0.5 * (2 + 0.5 * 4 - second)
     assert agent.q[1, a] == expected + 0.5 * (2 + 0.5 * agent.q[3, a] - expected)
+
+
+CHAIN = [[0, 2], [6, 4], [1, 3], [0, 0]]
+#: 0 → 1 → 2 → end with rewards 1, 2, 4; at γ = ½, Q(2, ·) is worth 3 to a greedy target
+TWO_STEPS = [
+    # greedy a' = 0 in state 1, then 1 in state 2; b takes greedy actions with ¾, so ρ = 4/3 each
+    (sb3_lecture.OffPolicyNStepSarsa, {}, 0, 2 + 0.5 * (16 / 9) * (1 + 0.5 * 2 + 0.25 * 3 - 2), 6 + 0.5 * (4 / 3) * (4 - 6)),
+    (sb3_lecture.OffPolicyNStepSarsa, {"expected": True}, 0, 2 + 0.5 * (4 / 3) * (2.75 - 2), 6 + 0.5 * (4 / 3) * (4 - 6)),
+    (sb3_lecture.OffPolicyNStepSarsa, {"expected": True, "target_eps": 0.5}, 0, 2 + 0.5 * (2 + 0.25 * 2.5 - 2), 5.0),
+    (sb3_lecture.TreeBackup, {}, 0, 2 + 0.5 * (1 + 0.5 * 3.5 - 2), 6 + 0.5 * (4 - 6)),
+    # π = ¾, ¼: the last step is 2 + ½ (¾ · 3 + ¼ · 1) = 3.25; 1 + ½ (¾ · 3.25 + ¼ · 4); then 2 + ½ (¾ · 4 + ¼ · 1)
+    (sb3_lecture.TreeBackup, {"target_eps": 0.5}, 0, 2 + 0.5 * (1 + 0.5 * 3.4375 - 2), 6 + 0.5 * (3.625 - 6)),
+    # σ = ½: ½ · 4/3 + ½ · 1 = 7/6 of G' - Q; in the end G = 2 + ½ (7/6 (4 - 3) + 3) for (1, 0)
+    (sb3_lecture.QSigma, {}, 0, 2 + 0.5 * (1 + 0.5 * (7 / 6 * (3.5 - 6) + 6) - 2), 6 + 0.5 * (2 + 0.5 * (7 / 6 + 3) - 6)),
+    # without control variates: G = 2 + ½ (½ · 4/3 · 3 + ½ · 3) = 3.75, then 1 + ½ · 7/6 · 3.75; then 2 + ½ · 7/6 · 4
+    (sb3_lecture.QSigma, {"control_variate": False}, 0, 2 + 0.5 * (1 + 7 / 12 * 3.75 - 2), 6 + 0.5 * (2 + 7 / 3 - 6)),
+    # a' = 1 in state 1, which a greedy target does not take: ρ = π = 0. Nothing is learned, or the tree ends there
+    (sb3_lecture.OffPolicyNStepSarsa, {}, 1, 2.0, 4 + 0.5 * (4 / 3) * (4 - 4)),
+    (sb3_lecture.TreeBackup, {}, 1, 2 + 0.5 * (1 + 0.5 * 6 - 2), 4.0),
+    (sb3_lecture.QSigma, {}, 1, 2 + 0.5 * (1 + 0.5 * 6 - 2), 4 + 0.5 * (2 + 0.5 * (7 / 6 + 3) - 4)),
+]
+
+
+@pytest.mark.parametrize(("cls", "kwargs", "a", "first", "second"), TWO_STEPS, ids=lambda x: getattr(x, "__name__", None))
+def test_two_steps_off_policy(cls, kwargs, a, first, second, monkeypatch):
+    actions = [a, 1, 0]
+    monkeypatch.setattr(off_policy_n_step_sarsa, "commit", lambda *_: actions.pop(0))
+    model, agent = make(cls, q=CHAIN, n_steps=2, **kwargs)
+    agent.epsilon[0] = 0.5
+    learn(model, agent, (0, 1, 1, 1, GO))
+    assert agent.q[0, 1] == 2
+    learn(model, agent, (1, a, 2, 2, GO))
+    assert agent.q[0, 1] == pytest.approx(first, rel=1e-14) and agent.q[1, a] == CHAIN[1][a]
+    learn(model, agent, (2, 1, 4, 3, END))
+    assert agent.q[1, a] == pytest.approx(second, rel=1e-14)
+    assert agent.q[2, 1] == 3 + 0.5 * (4 - 3) and agent.updates.sum() == 3 and agent.memory.waiting[0] == 0
+
+
+def test_two_steps_expected():
+    """ε = ½: state 2 is worth ¾ · 3 + ¼ · 1 = 2.5 under the behaviour policy, at a time limit too."""
+    model, agent = make(sb3_lecture.NStepSarsa, q=CHAIN, n_steps=2, expected=True)
+    agent.epsilon[0] = 0.5
+    learn(model, agent, (0, 1, 1, 1, GO), (1, 0, 2, 2, CUT))
+    assert agent.q[0, 1] == 2 + 0.5 * (1 + 0.5 * 2 + 0.25 * 2.5 - 2)
+    assert agent.q[1, 0] == 6 + 0.5 * (2 + 0.5 * 2.5 - 6)
+    learn(model, agent, (2, 1, 4, 3, END))
+    assert agent.q[2, 1] == 3.5 and agent.memory.next_action[0] == -1
+
+
+class Boxes:
+    """The boxes of sections 7.3, 7.5 and 7.6, written out with lists; several envs share the table."""
+
+    def __init__(self, kind, q, n, target_eps, sigma=0.5):
+        self.kind, self.Q, self.n, self.target_eps, self.sigma, self.envs = kind, q.copy(), n, target_eps, sigma, {}
+
+    def policy(self, s, epsilon):
+        best = self.Q[s] == self.Q[s].max()
+        return epsilon / len(best) + (1 - epsilon) * best / best.sum()
+
+    def begin(self, i, s, a):
+        self.envs[i] = {"S": [s], "A": [a], "R": [None], "rho": [None], "tau": 0}
+
+    def step(self, i, r, s2, a2, terminated, last, epsilon):
+        """One pass of the box's loop; a cut is the end of the window, not of the episode."""
+        e = self.envs[i]
+        e["S"].append(s2), e["A"].append(a2), e["R"].append(r)
+        e["rho"].append(self.policy(s2, self.target_eps)[a2] / self.policy(s2, epsilon)[a2])
+        h = len(e["S"]) - 1
+        while e["tau"] <= (h - 1 if last else h - self.n):
+            tau = e["tau"]
+            s, a = e["S"][tau], e["A"][tau]
+            self.Q[s, a] += ALPHA * self.error(e, tau, h, terminated)
+            e["tau"] += 1
+
+    def error(self, e, tau, h, over):
+        S, A, R, rho, Q = e["S"], e["A"], e["R"], e["rho"], self.Q
+        value = [self.policy(s, self.target_eps) @ Q[s] for s in S]
+        here = Q[S[tau], A[tau]]
+        if self.kind in ("sarsa", "expected"):
+            end = 0.0 if over else (Q[S[h], A[h]] if self.kind == "sarsa" else value[h])
+            g = sum(GAMMA ** (k - tau - 1) * R[k] for k in range(tau + 1, h + 1)) + GAMMA ** (h - tau) * end
+            return np.prod(rho[tau + 1 : h + (self.kind == "sarsa" and not over)]) * (g - here)
+        g = None if over else Q[S[h], A[h]]
+        for k in range(h, tau, -1):
+            if over and k == h:
+                g = R[k]
+                continue
+            pi, q, others = self.policy(S[k], self.target_eps), Q[S[k], A[k]], range(Q.shape[1])
+            tree = sum(pi[b] * Q[S[k], b] for b in others if b != A[k]) + pi[A[k]] * g
+            if self.kind == "tree":
+                g = R[k] + GAMMA * tree
+            elif self.kind == "sigma":
+                g = R[k] + GAMMA * (self.sigma * rho[k] + (1 - self.sigma) * pi[A[k]]) * (g - q) + GAMMA * value[k]
+            else:
+                g = R[k] + GAMMA * (self.sigma * rho[k] * g + (1 - self.sigma) * tree)
+        return g - here
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("target_eps", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("kind", "cls", "kwargs"),
+    [
+        ("sarsa", sb3_lecture.OffPolicyNStepSarsa, {}),
+        ("expected", sb3_lecture.OffPolicyNStepSarsa, {"expected": True}),
+        ("tree", sb3_lecture.TreeBackup, {}),
+        ("sigma", sb3_lecture.QSigma, {"sigma": 0.3}),
+        ("bare", sb3_lecture.QSigma, {"sigma": 0.3, "control_variate": False}),
+    ],
+)
+def test_off_policy_learners_do_what_the_books_boxes_do(kind, cls, kwargs, target_eps, n, monkeypatch):
+    """Two envs in step, 60 transitions with deaths and cuts; the table after each."""
+    rng = np.random.default_rng(n)
+    drawn = {}
+    monkeypatch.setattr(off_policy_n_step_sarsa, "commit", lambda agent, i, *_: drawn[i])
+    start = rng.normal(size=(5, 3))
+    start[4] = 1.0  # ties
+    model, agent = make(cls, n_states=5, n_actions=3, q=start, n_envs=2, n_steps=n, target_eps=target_eps, **kwargs)
+    agent.epsilon[0] = 0.5
+    boxes = Boxes(kind, start, n, target_eps, 0.3)
+    now = {}
+    for _ in range(60):
+        for i in range(2):
+            if i not in now:
+                now[i] = int(rng.integers(5)), int(rng.integers(3))
+                boxes.begin(i, *now[i])
+            s, a = now[i]
+            r, s2, drawn[i], end = float(rng.integers(-3, 4)), int(rng.integers(5)), int(rng.integers(3)), rng.random()
+            terminated, truncated = end < 0.1, end > 0.9
+            boxes.step(i, r, s2, drawn[i], terminated, terminated or truncated, 0.5)
+            learn(model, agent, (s, a, r, s2, (terminated, truncated)), env=i)
+            np.testing.assert_allclose(agent.q, boxes.Q, rtol=1e-11, atol=1e-13)
+            now[i] = s2, drawn[i]
+            if terminated or truncated:
+                del now[i]
+
+
+SAME = [
+    (sb3_lecture.NStepSarsa, {"n_steps": 1, "expected": True}, sb3_lecture.ExpectedSarsa, {}),
+    (sb3_lecture.TreeBackup, {"n_steps": 1, "target_eps": None}, sb3_lecture.ExpectedSarsa, {}),
+    (sb3_lecture.OffPolicyNStepSarsa, {"target_eps": None}, sb3_lecture.NStepSarsa, {}),
+    (sb3_lecture.QSigma, {"sigma": 1.0, "target_eps": None, "control_variate": False}, sb3_lecture.NStepSarsa, {}),
+]
+
+
+@pytest.mark.parametrize(("cls", "kwargs", "other", "others"), SAME, ids=lambda x: getattr(x, "__name__", None))
+def test_limiting_cases_are_the_same_learner(cls, kwargs, other, others):
+    """On the cliff, bit by bit, random numbers included."""
+    one, two = (
+        c(env="Lecture/CliffWalking-v0", seed=3, n_steps=4, **k) if "n_steps" not in k and c is not sb3_lecture.ExpectedSarsa
+        else c(env="Lecture/CliffWalking-v0", seed=3, **k)
+        for c, k in ((cls, kwargs), (other, others))
+    )  # fmt: skip
+    np.testing.assert_array_equal(one.learn(400).q_table, two.learn(400).q_table)
+    assert one.q_table.any()
+
+
+CLOSE = [
+    (sb3_lecture.TreeBackup, {"n_steps": 1}, sb3_lecture.QLearning, {}),
+    (sb3_lecture.QSigma, {"n_steps": 1, "sigma": 0.7}, sb3_lecture.QLearning, {}),  # the last step is an expectation
+    (sb3_lecture.QSigma, {"n_steps": 3, "sigma": 0.0}, sb3_lecture.TreeBackup, {"n_steps": 3}),
+    (sb3_lecture.QSigma, {"n_steps": 3, "sigma": 0.0, "control_variate": False}, sb3_lecture.TreeBackup, {"n_steps": 3}),
+    (sb3_lecture.OffPolicyNStepSarsa, {"n_steps": 1, "expected": True}, sb3_lecture.QLearning, {}),
+]
+
+
+@pytest.mark.parametrize(("cls", "kwargs", "other", "others"), CLOSE, ids=lambda x: getattr(x, "__name__", None))
+def test_limiting_cases_learn_the_same_from_the_same_steps(cls, kwargs, other, others):
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(4, 2))
+    steps = [
+        (int(rng.integers(4)), int(rng.integers(2)), float(rng.normal()), int(rng.integers(4)), (GO, GO, GO, END, CUT)[k % 5])
+        for k in range(40)
+    ]
+    tables = [learn(*make(c, q=start, **k), *steps) for c, k in ((cls, kwargs), (other, others))]
+    np.testing.assert_allclose(*tables, rtol=1e-12)
+
+
+def test_a_behaviour_that_does_not_cover_the_target_is_refused():
+    for cls in (sb3_lecture.OffPolicyNStepSarsa, sb3_lecture.QSigma):
+        with pytest.raises(ValueError, match=r"exploration='ucb'.*coverage"):
+            cls(env=world(), exploration="ucb")
+        with pytest.raises(ValueError, match=r"target_eps=0\.1.*coverage"):
+            cls(env=world(), exploration_final_eps=0.0, target_eps=0.1)
+        cls(env=world(), exploration_final_eps=0.0)  # a greedy behaviour covers a greedy target
+        cls(env=world(), exploration="ucb", target_eps=None)
+    sb3_lecture.QSigma(env=world(), exploration="ucb", sigma=0.0)  # a tree needs no ratio
+    sb3_lecture.TreeBackup(env=world(), exploration="ucb")
 
 
 @pytest.mark.parametrize(("traces", "second"), [("accumulating", 1.25), ("replacing", 1.0)])

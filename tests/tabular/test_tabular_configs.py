@@ -12,6 +12,7 @@ from sb3_lecture.zoo.manager import LectureExperimentManager
 
 CONTROL = [
     "double_q_learning", "dyna_q", "expected_sarsa", "gradient_bandit", "monte_carlo_control", "n_step_sarsa",
+    "off_policy_n_step_sarsa", "q_sigma", "tree_backup",
     "policy_iteration", "prioritized_sweeping", "q_lambda", "sarsa", "sarsa_lambda", "value_iteration",
 ]  # fmt: skip
 ON_THE_CLIFF = {"expected_sarsa": 2.0, "n_step_sarsa": 4.0, "sarsa": 4.0, "sarsa_lambda": 4.0}  # ε stays 0.1: the safe way
