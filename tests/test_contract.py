@@ -206,7 +206,13 @@ class Shifted(gym.Env):
         return self.state + int(self.observation_space.start), float(right), self.state == 2, self.steps >= 5, {}
 
 
-@pytest.mark.parametrize("name", OURS)
+def tables_are_slow(name):
+    """Each table's pair of rules takes seconds to compile; Q-learning speaks for them in the fast tests."""
+    slow = ".tabular." in registry.target(name) and name != "q_learning"
+    return pytest.param(name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("name", [tables_are_slow(name) for name in OURS])
 @pytest.mark.parametrize("starts", [(1, 0), (0, 2), (-2, -1)], ids=str)
 def test_spaces_that_do_not_begin_with_0_are_right_or_refused_in_one_line(name, starts):
     env = Shifted(*starts)

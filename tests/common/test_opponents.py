@@ -75,6 +75,7 @@ def test_the_draws_follow_the_masked_policy(models):
     assert counts[4] == counts[7] == 0
 
 
+@pytest.mark.slow
 @each_model
 def test_a_model_plays_in_subprocesses(models, algorithm):
     player = ModelOpponent(algorithm, models[algorithm])

@@ -360,7 +360,7 @@ SPACES = {
 }
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [pytest.param(s, marks=[] if s == "bits" else [pytest.mark.slow]) for s in SPACES])
 def test_observations_of_all_kinds_are_learned(name):
     """Sixty gradient steps on four sequences: what the decoder loses on them falls below six tenths (0.01 to 0.4)."""
     space, policy = SPACES[name]

@@ -84,7 +84,19 @@ def test_both_loops_give_the_same_table(plain, cls, kwargs, n_envs):
     assert env._episode_num == compiled._episode_num > 0
 
 
-@pytest.mark.parametrize(("_", "cls"), LEARNERS, ids=lambda x: x if isinstance(x, str) else "")
+FAST = (  # tables of two kinds, a model, traces: seconds of compiling each
+    "DoubleQLearning",
+    "DynaQ",
+    "QLearning",
+    "SarsaLambda",
+)
+
+
+@pytest.mark.parametrize(
+    ("_", "cls"),
+    [pytest.param(name, cls, marks=[] if name in FAST else [pytest.mark.slow]) for name, cls in LEARNERS],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
 def test_compiled_rules_do_what_they_do_in_python(request, _, cls):
     """Three envs for 300 steps; only the exponential of the softmax may differ, in its last bits."""
     compiled = cls(env=make_vec_env(WORLD, 3), seed=5).learn(300)

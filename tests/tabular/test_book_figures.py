@@ -79,6 +79,7 @@ def rms_error(model, truth, first_values, at_episodes, n_runs):
     return np.mean(errors)
 
 
+@pytest.mark.slow
 def test_td_0_learns_the_walk_faster_than_constant_alpha_monte_carlo():
     """Example 6.2, right: five states, values begin at 1/2, 100 episodes; every TD curve ends below every MC curve."""
     walk, truth, at = gym.make("Lecture/RandomWalk-v0", n=5, left_reward=0.0), np.arange(1, 6) / 6, (25, 50, 75, 100)

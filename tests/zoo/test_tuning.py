@@ -178,6 +178,7 @@ def test_a_study_is_run_resumed_used_and_written_back(tmp_path, conf_file, capsy
     assert "was made with seeds=[0, 1, 2], not [0, 1, 2, 3]" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_world_that_always_fails_ends_with_code_1_and_the_first_traceback(tmp_path, capsys):
     conf_file = tmp_path / "q_learning.yml"
     conf_file.write_text("Broken-v0:\n  n_timesteps: 100\n  policy: 'TabularPolicy'\n")

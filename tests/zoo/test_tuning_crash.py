@@ -129,6 +129,7 @@ def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(tmp_path):
     assert [outcome(trial) for trial in job.open().trials] == ["lost", "complete", "complete", "complete"]
 
 
+@pytest.mark.slow
 def test_a_trial_lost_twice_is_given_up_and_counts(tmp_path):
     job = Job(str(tmp_path / "s.db"), "s", 1, tuning_helpers.Held(str(tmp_path / "never")), str(tmp_path / "lock"), **TIMINGS)
     study = job.open()

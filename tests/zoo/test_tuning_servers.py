@@ -153,6 +153,7 @@ def test_a_worker_killed_behind_the_proxy_is_requeued_once_on_a_file(tmp_path):
         kill_one_of_two(where, str(tmp_path / "study.db"), tmp_path, "proxied")
 
 
+@pytest.mark.slow
 def test_workers_of_several_machines_run_exactly_n_trials(postgres, tmp_path):
     """No file lock is shared: claims meet in the database alone."""
     start = context(tuning_helpers.PRELOAD)

@@ -88,6 +88,7 @@ def test_nan_prunes_an_exception_fails_with_its_traceback(tmp_path):
         assert (DIVERGED in trial.user_attrs) == (trial.state == TrialState.PRUNED)
 
 
+@pytest.mark.slow
 def test_resuming_goes_on_to_exactly_n_trials(tmp_path):
     log = tmp_path / "log"
     for n_trials, n_workers, in_the_end in ((5, 1, 5), (12, 3, 12), (8, 1, 12)):
