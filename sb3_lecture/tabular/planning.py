@@ -55,6 +55,25 @@ def stated_law(env: VecEnv) -> TabularMDP:
     return mdp
 
 
+@numba.njit(cache=True, inline="always")
+def best_action(
+    row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, terminated: np.ndarray, reward: np.ndarray,
+    gamma: float, v: np.ndarray, s: int, action: int
+) -> tuple[float, int, float]:  # fmt: skip
+    """max_a Σ p(s', r | s, a) [r + γ v(s')], the first action that reaches it, and the same sum of the present ``action``."""
+    n_actions = reward.shape[1]
+    best, chosen, present = -np.inf, action, -np.inf
+    for a in range(n_actions):
+        e = row_ptr[s * n_actions + a]
+        n = row_ptr[s * n_actions + a + 1] - e
+        q = backup(reward[s, a], gamma, e, n, next_state, prob, terminated, False, v)
+        if a == action:
+            present = q
+        if q > best:
+            best, chosen = q, a
+    return best, chosen, present
+
+
 @numba.njit(cache=True)
 def optimality_sweep(
     row_ptr: np.ndarray, next_state: np.ndarray, prob: np.ndarray, terminated: np.ndarray, reward: np.ndarray,
@@ -65,17 +84,9 @@ def optimality_sweep(
     ``actions[s]`` gives way to the first best action where that is better by more than ``slack``: ties, on which a policy
     might go in circles, change nothing.
     """
-    n_states, n_actions, change = v.shape[0], reward.shape[1], 0.0
-    for s in range(n_states):
-        best, chosen, present = -np.inf, actions[s], -np.inf
-        for a in range(n_actions):
-            e = row_ptr[s * n_actions + a]
-            n = row_ptr[s * n_actions + a + 1] - e
-            q = backup(reward[s, a], gamma, e, n, next_state, prob, terminated, False, v)
-            if a == actions[s]:
-                present = q
-            if q > best:
-                best, chosen = q, a
+    change = 0.0
+    for s in range(v.shape[0]):
+        best, chosen, present = best_action(row_ptr, next_state, prob, terminated, reward, gamma, v, s, actions[s])
         if best > present + slack:
             actions[s] = chosen
         change = max(change, abs(best - v[s]))

@@ -22,7 +22,7 @@ import numpy as np
 
 from sb3_lecture.exact.bellman import backup
 from sb3_lecture.exact.solver import ending_policy
-from sb3_lecture.tabular.planning import PlanningAlgorithm, ending_start, rounding
+from sb3_lecture.tabular.planning import PlanningAlgorithm, best_action, ending_start, rounding
 from sb3_lecture_envs.mdp import TabularMDP
 
 
@@ -51,18 +51,9 @@ def improvement_sweep(
 
     :return: how many actions have changed, and the largest difference between the best action's value and v(s)
     """
-    n_states, n_actions = reward.shape
     changed, largest = 0, 0.0
-    for s in range(n_states):
-        best, chosen, present = -np.inf, actions[s], -np.inf
-        for a in range(n_actions):
-            e = row_ptr[s * n_actions + a]
-            n = row_ptr[s * n_actions + a + 1] - e
-            q = backup(reward[s, a], gamma, e, n, next_state, prob, terminated, False, v)
-            if a == actions[s]:
-                present = q
-            if q > best:
-                best, chosen = q, a
+    for s in range(v.shape[0]):
+        best, chosen, present = best_action(row_ptr, next_state, prob, terminated, reward, gamma, v, s, actions[s])
         if best > present + slack:
             actions[s] = chosen
             changed += 1

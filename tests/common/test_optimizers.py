@@ -68,4 +68,8 @@ def test_wrong_numbers_are_named(wrong):
 
 
 def test_the_ends_of_its_ranges_are_allowed():
-    LaProp([th.nn.Parameter(th.zeros(1))], lr=0.0, warmup=0, betas=(0.0, 0.0), agc=None)
+    parameter = th.nn.Parameter(th.ones(1))
+    optimizer = LaProp([parameter], lr=0.0, warmup=0, betas=(0.0, 0.0), agc=None)
+    parameter.grad = th.ones(1)
+    optimizer.step()
+    assert parameter.item() == 1.0  # a step of size 0 moves nothing
