@@ -45,6 +45,17 @@ def small(env=TIC_TAC_TOE, **more):
     return MuZero("MlpPolicy", env, **{**SMALL, **more})
 
 
+def test_the_temperature_falls_with_the_remaining_progress_and_stops_at_its_end():
+    """From 1 to 0.2: 0.6 halfway; the last steps of many envs go past the total, and 0.2 stays."""
+    model = small(temperature=1.0, final_temperature=0.2)
+    model.learn(4)
+    search, seen = model._search.search, []
+    model._search.search = lambda *args, **kwargs: seen.append(kwargs["temperature"]) or search(*args, **kwargs)
+    for model._current_progress_remaining in (1.0, 0.5, -0.05):
+        model._sample_action()
+    assert seen == pytest.approx([1.0, 0.6, 0.2])
+
+
 # ---- priorities
 
 
