@@ -17,8 +17,10 @@ ARGS ?=
 train: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --algo $(ALGO) $(if $(ENV),--env $(ENV)) $(ARGS)
 
+# --timeout: a test that hangs ends with the stacks of its threads; none comes near it. worksteal: neighbours, which share what
+# is compiled, stay in one process
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 600 -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)

@@ -16,6 +16,7 @@ Workers write a heartbeat into the database's own table, by the database's own c
 
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -221,8 +222,12 @@ def serve(where: str, host: str, port: int, watch: Callable[[BaseStorage], None]
     def look() -> None:
         own = open_storage(where, heartbeat, grace)
         while not stop.wait(heartbeat):
-            with contextlib.suppress(optuna.exceptions.StorageInternalError):  # the database is busy or restarts: next time
+            try:
                 watch(own)
+            except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError):
+                continue  # the database is busy or restarts: next time
+            except Exception as error:  # without this thread a lost trial would be waited for until the end of days
+                print(f"tune-server: looking for lost trials failed: {first_line(error)}", file=sys.stderr, flush=True)
 
     threading.Thread(target=look, daemon=True).start()
     # SQLite has no row locks: two calls at once could both take the same waiting trial
