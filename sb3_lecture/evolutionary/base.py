@@ -28,8 +28,6 @@ search's state is a handful of arrays, and a run that is killed, loaded and cont
 (``learn(..., reset_num_timesteps=False)``) replays the generation it was in and goes on as if nothing had happened.
 """
 
-import sys
-import time
 from abc import abstractmethod
 from typing import Any, ClassVar, TypeVar
 
@@ -40,12 +38,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Integer, check_arguments
 from sb3_lecture.common.fitness import rank_non_finite_last
+from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.evolutionary.policies import Array, EvolutionLinearPolicy, EvolutionPolicy, NetworkStack
 from sb3_lecture.evolutionary.population_env import NextStepVecEnv, check_one_by_one, make_population_env
@@ -290,11 +288,5 @@ class PopulationAlgorithm(SafeSave, BaseAlgorithm):
 
     def dump_logs(self) -> None:
         """Write the log of the last generation."""
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if self.ep_info_buffer:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
-        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        record_progress(self)
         self.logger.dump(step=self.num_timesteps)

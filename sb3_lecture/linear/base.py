@@ -7,8 +7,6 @@ chooses with what it has just learned. At a time limit a committed method draws 
 Deviation from SB3: the callback of a step is called after the step was learned from, not before.
 """
 
-import sys
-import time
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -17,10 +15,11 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule, safe_mean
+from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
+from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.linear import kernels
 from sb3_lecture.linear.features import Active
@@ -217,16 +216,9 @@ class LinearAlgorithm(SafeSave, BaseAlgorithm):
 
     def dump_logs(self) -> None:
         """Write the averages of the last episodes, as SB3's learners do."""
-        assert self.ep_info_buffer is not None
-        seconds = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if len(self.ep_info_buffer) > 0:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        record_progress(self)
         self._record_logs()
         self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / seconds))
-        self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
     def _record_logs(self) -> None:

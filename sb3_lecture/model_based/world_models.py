@@ -22,8 +22,6 @@ Deviations and choices:
 - defaults suit a small world on a CPU; the paper's are in the config of CarRacing-v3.
 """
 
-import sys
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -36,12 +34,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import safe_mean, update_learning_rate
+from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Real, check_arguments
 from sb3_lecture.common.fitness import rank_non_finite_last
+from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.spaces import check_zero_based
 
 from .world_models_mdn_rnn import State, draw_noise, sample_done, sample_mixture
@@ -519,15 +518,9 @@ class WorldModels(SafeSave, BaseAlgorithm):
 
     def dump_logs(self) -> None:
         """Write the log of what has been recorded since the last line."""
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if self.ep_info_buffer:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        record_progress(self)
         self.logger.record("train/round", self.round)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
-        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
 
     def _put_replay(self, replay: "deque[Episode]") -> None:
