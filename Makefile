@@ -1,5 +1,7 @@
 # make train [ALGO=dqn] [ENV=Lecture/Maze-v0] [ARGS="-n 20000 --seed 1"]   learn, and draw what was learned
 # make test                                                                run the tests
+# make test-fast                                                           the half of them that takes a minute
+# make test-slow                                                           the learning proofs, which take hours
 # make test-bounds                                                         run every compiled kernel with its indices checked
 # make lint | format | benchmark | wheel
 PYTHON ?= python3
@@ -12,7 +14,7 @@ KERNELS := tests/search tests/envs tests/exact tests/tabular/test_backends.py te
   tests/model_based/test_dreamer_rssm.py tests/evolutionary/test_population.py tests/zoo/test_gtp.py
 ARGS ?=
 
-.PHONY: train test test-slow test-bounds lint format benchmark wheel clean
+.PHONY: train test test-fast test-slow test-bounds lint format benchmark wheel clean
 
 train: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --algo $(ALGO) $(if $(ENV),--env $(ENV)) $(ARGS)
@@ -21,6 +23,9 @@ train: $(VENV)/.installed
 # is compiled, stay in one process
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 600 -m "not slow" $(ARGS)
+
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 600 -m fast $(ARGS)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
