@@ -14,6 +14,7 @@ import yaml
 
 from sb3_lecture.zoo import registry
 from sb3_lecture.zoo.errors import UserError, nearest
+from sb3_lecture.zoo.safe import config_of
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: keys that rl_zoo3 reads itself; every other key of an entry is an argument of the algorithm's class
@@ -47,7 +48,7 @@ def read_entries(path: str | Path) -> dict[str, dict[str, Any]]:
     :raises UserError: if the file is missing, is no YAML, or is not a mapping of mappings
     """
     try:
-        entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        entries = config_of(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         near = nearest(Path(path).name, [p.name for p in Path(path).parent.glob("*.y*ml")])
         raise UserError(f"the config file {path} does not exist{near}") from error

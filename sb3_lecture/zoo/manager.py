@@ -256,7 +256,7 @@ class LectureExperimentManager(ExperimentManager):
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
         """Load a saved model's statistics without running what their pickle may hold."""
-        saved = Path(self.trained_agent).parent / self.env_name / "vecnormalize.pkl"
+        saved = safe.statistics_path(Path(self.trained_agent).parent / self.env_name)
         if self.continue_training and saved.is_file():
             normalized = safe.load_vec_normalize(saved, env, getattr(self.args, "trust", False))
         elif self.normalize:
@@ -389,8 +389,7 @@ class LectureExperimentManager(ExperimentManager):
                     model.save_replay_buffer(beside)
             statistics = model.get_vec_normalize_env()
             if statistics is not None:
-                with written(os.path.join(self.params_path, "vecnormalize.pkl")) as beside:
-                    statistics.save(str(beside))
+                checkpoint.save_statistics(statistics, os.path.join(self.params_path, safe.STATISTICS_FILE))
         except OSError as error:
             raise UserError(error.strerror or str(error)) from error
         if not self.interrupted:
@@ -420,11 +419,10 @@ class MaskedEvalCallback(WholeFiles, MaskableEvalCallback):
 
 
 class SaveStatistics(SaveVecNormalizeCallback):
-    """rl_zoo3's callback that keeps VecNormalize's statistics of the best model, in a file that is whole at any moment."""
+    """rl_zoo3's callback that keeps VecNormalize's statistics of the best model, in a file without pickles, written whole."""
 
     def _on_step(self) -> bool:
         statistics = self.model.get_vec_normalize_env()
         if statistics is not None and self.n_calls % self.save_freq == 0:
-            with written(os.path.join(self.save_path, "vecnormalize.pkl")) as beside:
-                statistics.save(str(beside))
+            checkpoint.save_statistics(statistics, os.path.join(self.save_path, safe.STATISTICS_FILE))
         return True

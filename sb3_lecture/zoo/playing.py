@@ -105,7 +105,7 @@ def _normalized_and_stacked(run: Run, env: VecEnv, options: dict[str, Any], norm
         except ValueError as error:
             raise UserError(f"{run.params_path / 'config.yml'}: normalize: {error}") from error
     if normalize:
-        env = safe.load_vec_normalize(run.params_path / "vecnormalize.pkl", env, trust)
+        env = safe.load_vec_normalize(safe.statistics_path(run.params_path), env, trust)
         env.training = False  # type: ignore[attr-defined]
         env.norm_reward = norm_reward  # type: ignore[attr-defined]
     stack = options.get("frame_stack")

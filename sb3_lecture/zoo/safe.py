@@ -2,15 +2,13 @@
 
 rl_zoo3 evaluates some texts as Python and reads runs with YAML's unsafe loader and with pickle. Here a text is parsed, and may
 hold literals, arithmetic of numbers, ``dict(…)`` and names of an allow-list (``nn.ReLU``, ``th.optim.AdamW``, …); YAML builds
-plain data; a pickle of VecNormalize's statistics may build arrays, spaces and those statistics alone. ``--trust`` opens the
-rest, for files whose author one trusts.
+plain data, of bounded size. Models, replay buffers and VecNormalize's statistics go through ``common.checkpoint``. ``--trust``
+opens the rest, for files whose author one trusts.
 """
 
 import ast
 import importlib
-import io
 import operator
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 TRUST_HELP = "run code that files of this run or config hold (pickles, Python in texts); only where you trust their author"
 MAX_TEXT = 20_000  # characters
 MAX_NUMBER = 1e300
+MAX_VALUES = 100_000  # of a YAML file, where each alias counts as all that it stands for
 #: names that stand for a value by themselves; the classes by module and name, imported when they are asked for
 _CLASSES = {
     "HerReplayBuffer": "stable_baselines3.her.her_replay_buffer",
@@ -194,7 +193,34 @@ def _imported(name: Any, key: str) -> Any:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _Bounded(yaml.SafeLoader):
+    """YAML of bounded size: a few lines of aliases to aliases may stand for more values than any memory holds."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and (size := _unfolded(node, {})) > MAX_VALUES:
+            number = f"{size:,}" if size < 10**12 else "over 10^12"
+            raise yaml.YAMLError(f"it holds {number} values with its aliases unfolded, at most {MAX_VALUES:,} are read")
+        return node
+
+
+def _unfolded(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
+    """Count the values that a node stands for, each as often as aliases repeat it.
+
+    :param sizes: those known already; 0: one that is being counted
+    """
+    if node in sizes:
+        if sizes[node] == 0:
+            raise yaml.YAMLError("an alias stands within what it is an alias of")
+        return sizes[node]
+    sizes[node] = 0
+    parts = node.value if isinstance(node, yaml.CollectionNode) else []
+    flat = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+    sizes[node] = 1 + sum(_unfolded(part, sizes) for part in flat)
+    return sizes[node]
+
+
+class _PlainLoader(_Bounded):
     """YAML without code: an OrderedDict becomes a dict, a tuple a list, any other Python object None."""
 
 
@@ -209,6 +235,18 @@ def _list(loader: Any, node: Any) -> list[Any]:
 _PlainLoader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _ordered_dict)
 _PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _list)
 _PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: None)
+
+
+def config_of(text: str) -> Any:
+    """Read a config's YAML.
+
+    :param text: the YAML
+    :raises yaml.YAMLError: if it is none, or stands for too many values
+    """
+    try:
+        return yaml.load(text, Loader=_Bounded)
+    except (ValueError, RecursionError) as error:  # the date 2001-13-01, an integer of 5000 digits; nested too deeply
+        raise yaml.YAMLError(first_line(error)) from error
 
 
 def read_yaml(path: Path, trust: bool = False) -> dict[str, Any]:
@@ -230,53 +268,38 @@ def read_yaml(path: Path, trust: bool = False) -> dict[str, Any]:
     return dict(read)
 
 
-#: what a pickle of VecNormalize's statistics consists of
-_STATISTICS = {
-    ("stable_baselines3.common.vec_env.vec_normalize", "VecNormalize"),
-    ("stable_baselines3.common.running_mean_std", "RunningMeanStd"),
-    ("collections", "OrderedDict"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.random._pickle", "__generator_ctor"),
-    ("numpy.random._pickle", "__bit_generator_ctor"),
-    ("numpy.random._pcg64", "PCG64"),
-    ("numpy.random.bit_generator", "SeedSequence"),
-    ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
-}
-_SPACES = {"Box", "Dict", "Discrete", "MultiBinary", "MultiDiscrete", "Tuple"}
+#: VecNormalize's statistics in a run's folder, as ``train`` writes them, and as rl_zoo3 does
+STATISTICS_FILE, OLD_STATISTICS_FILE = "vecnormalize.zip", "vecnormalize.pkl"
 
 
-class _StatisticsUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        arrays = module in ("numpy._core.multiarray", "numpy.core.multiarray") and name in ("_reconstruct", "scalar")
-        spaces = module.startswith("gymnasium.spaces.") and name in _SPACES
-        if arrays or spaces or (module, name) in _STATISTICS:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it would run {module}.{name}; --trust allows that")
+def statistics_path(folder: Path) -> Path:
+    """Where VecNormalize's statistics lie: ours, or, where there are none, rl_zoo3's."""
+    old = folder / OLD_STATISTICS_FILE
+    return old if old.is_file() and not (folder / STATISTICS_FILE).is_file() else folder / STATISTICS_FILE
 
 
 def load_vec_normalize(path: Path, venv: "VecEnv", trust: bool = False) -> "VecNormalize":
     """Load VecNormalize's statistics and wrap an env with them.
 
-    :param path: ``vecnormalize.pkl``, as SB3 writes it
+    :param path: ours, or a pickle as SB3 writes it, which is not run
     :param venv: the env
-    :param trust: allow whatever the pickle does
+    :param trust: run the pickle
     :raises UserError: if the file is missing, damaged, of another env, or would run code
     """
     import numpy as np
     from gymnasium import spaces
-    from stable_baselines3.common.vec_env import VecNormalize
+
+    from sb3_lecture.common.checkpoint import load_statistics
 
     try:
-        data = path.read_bytes()
-        loaded = (pickle.Unpickler if trust else _StatisticsUnpickler)(io.BytesIO(data)).load()
-        if not isinstance(loaded, VecNormalize):
-            raise TypeError(f"it holds a {type(loaded).__name__}")
-        loaded.set_venv(venv)
+        loaded = load_statistics(path, venv, trust)
         if isinstance(venv.observation_space, spaces.Box):  # arrays of another shape or kind show here
             loaded.normalize_obs(np.zeros(venv.observation_space.shape, np.float32))
+    except FileNotFoundError as error:
+        raise UserError(f"there are no statistics of VecNormalize in {path}") from error
     except OSError as error:
         raise UserError(f"cannot read VecNormalize's statistics {path}: {error.strerror or error}") from error
-    except Exception as error:  # damaged pickles raise anything
-        raise UserError(f"cannot load VecNormalize's statistics {path}: {first_line(error)}") from error
+    except Exception as error:  # damaged files raise anything
+        reason = first_line(error).replace("pass trusted=True if", "--trust runs it, where")
+        raise UserError(f"cannot load VecNormalize's statistics: {reason}") from error
     return loaded

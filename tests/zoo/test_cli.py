@@ -166,13 +166,16 @@ def test_vec_normalize_is_saved_and_loaded(tmp_path):
     normalized = 'normalize:"dict(norm_obs=True, norm_reward=False)"'
     code = train(tmp_path, "--algo", "dqn", "--env", "CartPole-v1", "-n", "60", "--eval-freq", "-1", *SMALL_DQN, normalized)
     assert code == 0
-    assert (find_run(tmp_path, "dqn").params_path / "vecnormalize.pkl").is_file()
+    assert not list(tmp_path.glob("**/*.pkl"))
     assert cli.main(["enjoy", "-f", str(tmp_path), "--n-episodes", "1", "--no-render"]) == 0
     run = find_run(tmp_path, "dqn")
     env = playing.make_run_env(run)
     assert isinstance(env, VecNormalize) and env.obs_rms.count > 60
     assert (env.training, env.norm_obs, env.norm_reward) == (False, True, False)
     assert playing.make_run_env(run, norm_reward=True).norm_reward
+    on = ["--algo", "dqn", "--env", "CartPole-v1", "-n", "30", "--eval-freq", "-1", "-i", str(run.model_path)]
+    assert train(tmp_path, *on, *SMALL_DQN, normalized) == 0
+    assert playing.make_run_env(find_run(tmp_path, "dqn")).obs_rms.count > env.obs_rms.count + 29
 
 
 # --- our worlds ------------------------------------------------------------------------------------------------------

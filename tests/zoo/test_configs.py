@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sb3_lecture.zoo import cli, configs, registry, report
+from sb3_lecture.zoo import cli, configs, registry, report, safe
 from sb3_lecture.zoo.errors import UserError
 
 ENTRIES = [(algo, str(key)) for algo in sorted(registry.ALGORITHMS) for key in configs.read_entries(configs.config_path(algo))]
@@ -84,6 +84,10 @@ def test_the_lecture_worlds_ids_and_the_zoo_folder_agree():
         assert key in ("atari", "default") or key in gym.registry, f"{algo}: {key}"
 
 
+#: 10^20 values in 20 lines
+BOMB = "CartPole-v1:\n  k0: &a0 1\n" + "".join(f"  k{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 21))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -91,7 +95,12 @@ def test_the_lecture_worlds_ids_and_the_zoo_folder_agree():
         ("", "must hold entries"),
         ("- CartPole-v1", "must hold entries"),
         ("CartPole-v1: 3", "'CartPole-v1' must hold hyperparameters"),
+        ("CartPole-v1: {a: 2001-13-01}", "month must be in 1..12"),
+        ("CartPole-v1: {a: " + "[" * 400, "is no valid YAML"),
+        (BOMB, "it holds over 10^12 values with its aliases unfolded, at most 100,000 are read"),
+        ("CartPole-v1: &a {b: [*a]}", "an alias stands within what it is an alias of"),
     ],
+    ids=["cut", "empty", "list", "number", "date", "deep", "bomb", "circle"],
 )
 def test_a_malformed_config_is_named(text, message, tmp_path):
     path = tmp_path / "bad.yml"
@@ -100,6 +109,27 @@ def test_a_malformed_config_is_named(text, message, tmp_path):
         configs.read_entries(path)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_aliases_that_repeat_little_are_values_like_others(tmp_path):
+    (tmp_path / "mine.yml").write_text("A-v0: &a {n_timesteps: 1}\nB-v0:\n  <<: *a\n  policy: P\nC-v0: {net_arch: [*a, *a]}\n")
+    entries = configs.read_entries(tmp_path / "mine.yml")
+    assert entries["B-v0"] == {"n_timesteps": 1, "policy": "P"} and entries["C-v0"]["net_arch"] == [entries["A-v0"]] * 2
+
+
+def test_as_many_values_as_are_allowed_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe, "MAX_VALUES", 25)  # 2 mappings, 2 keys, 1 list, the rest in it
+    (tmp_path / "mine.yml").write_text(f"A-v0: {{a: [{'1,' * 20}]}}")
+    assert len(configs.read_entries(tmp_path / "mine.yml")["A-v0"]["a"]) == 20
+    (tmp_path / "mine.yml").write_text(f"A-v0: {{a: [{'1,' * 21}]}}")
+    with pytest.raises(UserError, match=r"it holds 26 values with its aliases unfolded, at most 25 are read"):
+        configs.read_entries(tmp_path / "mine.yml")
+
+
+def test_a_runs_files_are_bounded_too(tmp_path):
+    (tmp_path / "config.yml").write_text(BOMB)
+    with pytest.raises(UserError, match=r"config.yml is damaged: it holds over 10\^12 values"):
+        safe.read_yaml(tmp_path / "config.yml")
 
 
 def test_a_missing_config_suggests_its_neighbour(tmp_path):

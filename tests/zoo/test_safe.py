@@ -1,6 +1,5 @@
 """No file and no text runs code: what is read as values, and what is refused, with the attack standing there."""
 
-import io
 import os
 import pickle
 
@@ -14,6 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from test_plotting import make_run
 
+from sb3_lecture.common.checkpoint import save_statistics
 from sb3_lecture.zoo import cli, safe
 from sb3_lecture.zoo.errors import UserError, hide_passwords
 from sb3_lecture.zoo.runs import open_run
@@ -148,34 +148,43 @@ def venv():
     env.close()
 
 
-def test_statistics_are_loaded_without_running_code(tmp_path, venv):
+@pytest.mark.parametrize("trust", [False, True])
+def test_statistics_are_loaded_without_running_code(trust, tmp_path, venv):
     normalized = VecNormalize(venv, gamma=0.9)
     normalized.seed(0)
     normalized.reset()
     for _ in range(20):
         normalized.step([0])
-    normalized.save(tmp_path / "vecnormalize.pkl")
-    loaded = safe.load_vec_normalize(tmp_path / "vecnormalize.pkl", venv)
+    normalized.save(tmp_path / "vecnormalize.pkl")  # as rl_zoo3 does
+    assert safe.statistics_path(tmp_path).name == "vecnormalize.pkl"
+    loaded = safe.load_vec_normalize(safe.statistics_path(tmp_path), venv, trust)
     np.testing.assert_array_equal(loaded.obs_rms.mean, normalized.obs_rms.mean)
+    assert (loaded.ret_rms.var, loaded.gamma) == (normalized.ret_rms.var, 0.9)
+    normalized.obs_rms.mean[:] = 3.0
+    save_statistics(normalized, tmp_path / "vecnormalize.zip")  # ours
+    assert safe.statistics_path(tmp_path).name == "vecnormalize.zip"
+    loaded = safe.load_vec_normalize(safe.statistics_path(tmp_path), venv, trust)
+    np.testing.assert_array_equal(loaded.obs_rms.mean, np.full(4, 3.0))
     assert (loaded.ret_rms.var, loaded.gamma) == (normalized.ret_rms.var, 0.9)
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path, venv):
     path = tmp_path / "vecnormalize.pkl"
     path.write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
-    with pytest.raises(UserError, match=r"it would run (posix|nt)\.mkdir; --trust allows that"):
+    with pytest.raises(UserError, match=r"would run (posix|nt)\.mkdir when unpickled; --trust runs it"):
         safe.load_vec_normalize(path, venv)
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(UserError, match="it holds a NoneType"):
+    with pytest.raises(UserError, match="holds a NoneType"):
         safe.load_vec_normalize(path, venv, trust=True)
     assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "missing", "another", "another env"])
-def test_damaged_statistics_are_one_line(tmp_path, venv, damage):
-    path, data = tmp_path / "vecnormalize.pkl", io.BytesIO()
+@pytest.mark.parametrize("file", ["vecnormalize.zip", "vecnormalize.pkl"])
+def test_damaged_statistics_are_one_line(tmp_path, venv, file, damage):
+    path = tmp_path / file
     other = make_vec_env("Pendulum-v1" if damage == "another env" else "CartPole-v1")
-    VecNormalize(other).save(path)
+    save_statistics(VecNormalize(other), path) if file.endswith("zip") else VecNormalize(other).save(path)
     data = path.read_bytes()
     flipped = bytes(255 - byte if i in range(100, 140) else byte for i, byte in enumerate(data))
     contents = {"cut": data[:200], "flipped": flipped, "empty": b"", "another": pickle.dumps({"a": 1})}
