@@ -55,7 +55,11 @@ OBJECT_NAMES = {
     "sb3_lecture.model_based.self_play:TabularWorld",
 }  # fmt: skip
 #: classes whose objects are made anew by their constructor, which checks its arguments: laws, and what is read off them
-MADE = {"sb3_lecture_envs.mdp:TabularMDP": None, "sb3_lecture.model_based.self_play:BoardWorld": ("game",)}
+MADE = {
+    "sb3_lecture_envs.mdp:TabularMDP": None,
+    "sb3_lecture.model_based.self_play:BoardWorld": ("game",),
+    "sb3_lecture.common.sum_tree:SumTree": ("priorities",),
+}
 #: functions that may stand for themselves, such as activations
 ACTIVATIONS = ("relu", "elu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "softplus", "mish")
 FUNCTIONS = {f"torch.nn.functional:{name}" for name in ACTIVATIONS}

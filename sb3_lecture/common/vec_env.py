@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 
@@ -182,3 +182,13 @@ def make_native_vec_env(
     if seed is not None:
         env.seed(seed)
     return env
+
+
+def reward_scaling(env: VecNormalize | None) -> tuple[float, float]:
+    """Return what VecNormalize multiplies rewards by today, and the bound it clips them to.
+
+    :param env: None: 1 and no bound
+    """
+    if env is None or not env.norm_reward:
+        return 1.0, float("inf")
+    return float(1.0 / np.sqrt(env.ret_rms.var + env.epsilon)), float(env.clip_reward)

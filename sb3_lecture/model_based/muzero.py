@@ -38,7 +38,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule
-from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 from torch import nn
 from torch.nn import functional as F
 
@@ -47,6 +47,7 @@ from sb3_lecture.common.checks import Real, check_arguments
 from sb3_lecture.common.distributional import two_hot, value_transform
 from sb3_lecture.common.optimizers import policy_defaults, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
+from sb3_lecture.common.vec_env import reward_scaling
 from sb3_lecture.search.mcts import MCTS
 from sb3_lecture_envs.board.game import Game
 
@@ -492,13 +493,6 @@ class MuZero(SafeSave, OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-
-
-def reward_scaling(env: VecNormalize | None) -> tuple[float, float]:
-    """Return what VecNormalize multiplies rewards by today, and the bound it clips them to."""
-    if env is None or not env.norm_reward:
-        return 1.0, float("inf")
-    return float(1.0 / np.sqrt(env.ret_rms.var + env.epsilon)), float(env.clip_reward)
 
 
 def halve_gradient(latent: th.Tensor) -> th.Tensor:

@@ -23,6 +23,7 @@ from gymnasium import spaces
 from numba import njit
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 
+from sb3_lecture.common.sum_tree import SumTree
 from sb3_lecture_envs.board.game import Symmetries
 
 __all__ = ["Batch", "TrajectoryBuffer", "turned"]
@@ -102,15 +103,22 @@ def n_step_return(rewards, values, ends, end_values, column, t, newest, n, disco
 
 
 @njit(cache=True)
-def _settle(rewards, values, ends, end_values, pending, priorities, newest, n, discount, alpha, scaling):  # type: ignore[no-untyped-def]
-    """Give |ν − z|^α to the rows whose return the newest row has completed."""
-    length = rewards.shape[0]
-    for e in range(rewards.shape[1]):
-        last = newest if ends[newest % length, e] != GOES_ON else newest - n if n > 0 else -1
-        for t in range(pending[e], last + 1):
+def _settle(rewards, values, ends, end_values, pending, newest, n, discount, alpha, scaling):  # type: ignore[no-untyped-def]
+    """Return the rows whose return the newest row has completed, and their |ν − z|^α."""
+    length, n_envs = rewards.shape
+    last = np.empty(n_envs, np.int64)
+    for e in range(n_envs):
+        last[e] = newest if ends[newest % length, e] != GOES_ON else newest - n if n > 0 else -1
+    rows = np.empty(np.maximum(last + 1 - pending, 0).sum(), np.int64)
+    priorities = np.empty(len(rows))
+    i = 0
+    for e in range(n_envs):
+        for t in range(pending[e], last[e] + 1):
             z = n_step_return(rewards, values, ends, end_values, e, t, newest, n, discount, scaling)
-            priorities[t % length, e] = max(abs(values[t % length, e] - z), FLOOR) ** alpha
-        pending[e] = max(pending[e], last + 1)
+            rows[i], priorities[i] = t % length * n_envs + e, max(abs(values[t % length, e] - z), FLOOR) ** alpha
+            i += 1
+        pending[e] = max(pending[e], last[e] + 1)
+    return rows, priorities
 
 
 @njit(cache=True)
@@ -184,9 +192,14 @@ class TrajectoryBuffer(ReplayBuffer):
         self.ends = np.zeros(shape, np.int8)  # GOES_ON, TERMINATED or CUT
         self.policies = np.zeros((*shape, n_actions), np.float32)
         self.legal = np.ones((*shape, n_actions), np.bool_)
-        self.priorities = np.zeros(shape, np.float64)  # |ν − z|^α; 0: not to be drawn
+        self.tree = SumTree(length * n_envs)  # of |ν − z|^α; 0: not to be drawn
         self.total = 0  # rows ever added
         self.pending = np.zeros(n_envs, np.int64)  # first row of each column whose return is not complete
+
+    @property
+    def priorities(self) -> np.ndarray:
+        """|ν − z|^α of all rows, float64 [T, n_envs]; 0: not to be drawn."""
+        return self.tree.priorities.reshape(-1, self.n_envs)
 
     @property
     def newest(self) -> int:
@@ -224,7 +237,7 @@ class TrajectoryBuffer(ReplayBuffer):
         self.actions[row], self.rewards[row], self.values[row], self.policies[row] = actions, rewards, values, policies
         self.ends[row], self.end_values[row] = ends, end_values
         self.legal[row] = True if legal is None else legal
-        self.priorities[row] = 0.0
+        self._bar(row, np.arange(self.n_envs))
         self.total += 1
         self.pos = self.total % self.buffer_size
         self.full = self.total >= self.buffer_size
@@ -232,8 +245,13 @@ class TrajectoryBuffer(ReplayBuffer):
         self._settle()
 
     def _settle(self) -> None:
-        _settle(self.rewards, self.values, self.ends, self.end_values, self.pending, self.priorities, self.newest,
-                self.td_steps, self.discount, self.alpha, self.scaling)  # fmt: skip
+        rows, priorities = _settle(self.rewards, self.values, self.ends, self.end_values, self.pending, self.newest,
+                                   self.td_steps, self.discount, self.alpha, self.scaling)  # fmt: skip
+        self.tree.set(rows, priorities)
+
+    def _bar(self, row: int, columns: np.ndarray) -> None:
+        """Let some columns of a row not be drawn."""
+        self.tree.set(row * self.n_envs + columns, np.zeros(len(columns)))
 
     def cut(self) -> None:
         """Close the running episodes: the next row follows from none of the newest ones.
@@ -249,20 +267,16 @@ class TrajectoryBuffer(ReplayBuffer):
             self.ends[before, joined], self.end_values[before, joined] = CUT, self.values[row, joined]
         self.ends[row, running], self.end_values[row, running] = CUT, self.values[row, running]
         self._settle()
-        self.priorities[row, running] = 0.0
+        self._bar(row, np.flatnonzero(running))
 
     def ready(self) -> bool:
         """Whether a row can be drawn."""
-        return bool(self.priorities.any())
+        return self.tree.count > 0
 
     def sample(self, batch_size: int, env: Any = None) -> Batch:  # type: ignore[override]
         """Draw rows by their priorities, with replacement, and read the targets off them."""
-        flat = self.priorities.reshape(-1)
-        sums = np.cumsum(flat)
-        rows = np.searchsorted(sums, np.random.random(batch_size) * sums[-1], side="right")
-        rows = np.minimum(rows, np.flatnonzero(flat)[-1] if flat[-1] == 0.0 else len(flat) - 1)  # rounding
-        shares = flat[rows] / sums[-1]
-        weights = (np.count_nonzero(flat) * shares) ** -self.beta  # (1 / N P)^β
+        rows, shares = self.tree.draw(batch_size)
+        weights = (self.tree.count * shares) ** -self.beta  # (1 / N P)^β
         return self.targets(rows, (weights / weights.max()).astype(np.float32))
 
     def targets(self, rows: np.ndarray, weights: np.ndarray) -> Batch:
@@ -286,7 +300,7 @@ class TrajectoryBuffer(ReplayBuffer):
         :param returns: z of their states, float [B]
         """
         errors = np.abs(self.values.reshape(-1)[rows] - returns)
-        self.priorities.reshape(-1)[rows] = np.maximum(errors, FLOOR) ** self.alpha
+        self.tree.set(rows, np.maximum(errors, FLOOR) ** self.alpha)
 
     def draw(self, n: int) -> np.ndarray:
         """Draw n rows uniformly among all stored, to be searched anew: int [n]."""
