@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from test_contract import OURS, build
 
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.policy_gradient.actor_critic import ActorCritic
 from sb3_lecture.tabular.q_learning import QLearning
 from sb3_lecture.zoo import registry
 
@@ -163,6 +164,18 @@ def test_an_env_that_was_never_reset_is_not_stepped_on(force_reset, tmp_path):
     with pytest.warns(UserWarning, match="were cut"):
         loaded.learn(9, reset_num_timesteps=False)
     assert loaded.num_timesteps == 18
+
+
+def test_without_a_reset_a_loaded_model_stands_where_its_env_stands(tmp_path):
+    model = ActorCritic("MlpPolicy", Stateless(), seed=0).learn(9)
+    model.save(tmp_path / "model.zip")
+    env = model.get_env()
+    assert ActorCritic.load(tmp_path / "model.zip", env=env)._last_obs is None
+    loaded = ActorCritic.load(tmp_path / "model.zip", env=env, force_reset=False)
+    np.testing.assert_array_equal(loaded._last_obs, model._last_obs)
+    np.testing.assert_array_equal(loaded._last_episode_starts, model._last_episode_starts)
+    two = make_vec_env(Stateless, 2)
+    assert ActorCritic.load(tmp_path / "model.zip", env=two, force_reset=False)._last_obs is None
 
 
 def test_another_number_of_envs_begins_new_episodes(tmp_path):

@@ -188,6 +188,9 @@ def load(
         resume.pop("random", None)
     model._resume = resume  # type: ignore[attr-defined]
     model._force_reset = force_reset  # type: ignore[attr-defined]
+    if not force_reset and resume is not None and resume.get("n_envs") == model.n_envs:
+        running = resume.get("running", {})
+        set_running(model, {name: running[name] for name in RUNNING if name in running})
     if replay is not None:
         _put_replay(model, replay)
     return model
@@ -393,6 +396,7 @@ def _take_up(model: Any, resume: dict[str, Any]) -> dict[str, Any] | None:
         kept = not model._force_reset and model.env is not None and not needs_reset(model.env)
         if not kept or resume["n_envs"] != model.n_envs:
             running = {name: value for name, value in running.items() if isinstance(value, np.random.Generator)}
+            model._last_obs = None
         if running.get("_last_obs") is None and resume["running"].get("_last_obs") is not None:
             warnings.warn(f"resumed from new episodes, the running ones were cut: {cut}", stacklevel=6)
     set_running(model, running)
