@@ -75,6 +75,11 @@ ON_POLICY = {
     "use_sde": (SDE, BOX), "sde_sample_freq": (SDE | {"sde_sample_freq": 1}, SDE),
     "policy_kwargs": {"optimizer_class": th.optim.SGD, "net_arch": [3]},
 }  # fmt: skip
+BUFFER = {
+    "rollout_buffer_class": Tilted,
+    "rollout_buffer_kwargs": ({"rollout_buffer_class": Tilted, "rollout_buffer_kwargs": {"bonus": 3.0}},
+                              {"rollout_buffer_class": Tilted}),
+}  # fmt: skip
 REPLAY, ENDS, PLAIN = {"replay": True}, {"handle_timeout_termination": False}, {"replay_buffer_class": ReplayBuffer}
 FULL = {"buffer_size": 8}
 OFF_POLICY = {
@@ -93,13 +98,10 @@ TABLE = {
     REINFORCE: (SGD | {"n_episodes": 2}, ON_POLICY | {
         "n_episodes": 3, "returns": "total", "baseline": "mean", "normalize_returns": True, "discount_gradient": True,
     }),
-    ActorCritic: (SGD | {"n_steps": 4}, ON_POLICY | {"critic": "q", "n_steps": 3}),
-    PPOPenalty: (SGD | {"n_steps": 16, "batch_size": 8, "n_epochs": 2}, ON_POLICY | {
+    ActorCritic: (SGD | {"n_steps": 4}, ON_POLICY | BUFFER | {"critic": "q", "n_steps": 3, "normalize_advantage": True}),
+    PPOPenalty: (SGD | {"n_steps": 16, "batch_size": 8, "n_epochs": 2}, ON_POLICY | BUFFER | {
         "n_steps": 24, "batch_size": 4, "n_epochs": 3, "gae_lambda": 0.5, "beta": 100.0, "normalize_advantage": False,
         "adaptive": ({"adaptive": False, "target_kl": 1.0}, {"target_kl": 1.0}), "target_kl": 1e-6, "clip_range_vf": 1e-4,
-        "rollout_buffer_class": Tilted,
-        "rollout_buffer_kwargs": ({"rollout_buffer_class": Tilted, "rollout_buffer_kwargs": {"bonus": 3.0}},
-                                  {"rollout_buffer_class": Tilted}),
     }),
     SACDiscrete: (SGD | {"learning_starts": 5, "buffer_size": 100, "batch_size": 4}, OFF_POLICY | {
         "tau": 1.0, "actor_gradient": "score_function", "ent_coef": 0.0, "target_entropy": 0.1, "target_update_interval": 5,

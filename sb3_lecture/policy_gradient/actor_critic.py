@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy, BasePolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, Schedule
@@ -116,6 +117,9 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
     :param max_grad_norm: largest norm of the gradient (default 0.5)
     :param use_sde: state-dependent exploration for Box actions (default False)
     :param sde_sample_freq: steps between two draws of its noise, -1 for one a rollout (default)
+    :param rollout_buffer_class: class of the rollout buffer, None for SB3's choice (default)
+    :param rollout_buffer_kwargs: its arguments
+    :param normalize_advantage: standardise the weights of ∇ln π over the steps of an update, two or more (default False)
     :param stats_window_size: episodes in the logged means (default 100)
     :param tensorboard_log: folder of the tensorboard log, None for none (default)
     :param policy_kwargs: arguments of the policy; Adam is fused unless they name an optimizer
@@ -123,7 +127,8 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
     :param seed: seed of all random generators, None for a random one
     :param device: torch device (default "auto")
     :param _init_setup_model: build the networks now (SB3's loader passes False)
-    :raises ValueError: unknown ``critic``, a number out of range, or a Q critic with actions that are not Discrete
+    :raises ValueError: unknown ``critic``, a number out of range, a Q critic with actions that are not Discrete, or a single
+        step to standardise
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -150,6 +155,9 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
         max_grad_norm: float = 0.5,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        normalize_advantage: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -175,6 +183,8 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
             max_grad_norm=max_grad_norm,
             use_sde=use_sde,
             sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
@@ -185,11 +195,16 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
             supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
         self.critic = critic
+        self.normalize_advantage = normalize_advantage
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
+        if self.normalize_advantage and self.n_steps * self.n_envs < 2:
+            raise ValueError(
+                f"n_steps={self.n_steps} of one env leaves nothing to standardise: use 2, or normalize_advantage=False"
+            )
         if self.critic == "q":
             if not isinstance(self.action_space, spaces.Discrete):
                 raise ValueError(f'critic="q" needs Discrete actions, got {self.action_space}: use critic="v"')
@@ -234,6 +249,8 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
             weights = targets - values.detach()  # δ, eq. (13.12)–(13.13)
         else:
             weights = values.detach()  # q(S, A), eq. (13.5)
+        if self.normalize_advantage:
+            weights = (weights - weights.mean()) / (weights.std() + 1e-8)
         policy_loss = -(weights * log_prob).mean()  # eq. (13.14)
         value_loss = F.mse_loss(values, targets)  # its gradient is −2 δ ∇v(S)
         entropy = -log_prob if entropy is None else entropy  # no closed form for squashed actions

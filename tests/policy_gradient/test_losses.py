@@ -81,13 +81,14 @@ def half_then_less(progress):
 
 @pytest.mark.parametrize("ent_coef", [0.0, 0.3])
 @pytest.mark.parametrize("max_grad_norm", [0.05, 1e9])
-def test_actor_critic_is_sb3_s_a2c_in_every_term(ent_coef, max_grad_norm):
+@pytest.mark.parametrize("normalize_advantage", [False, True])
+def test_actor_critic_is_sb3_s_a2c_in_every_term(ent_coef, max_grad_norm, normalize_advantage):
     """Entropy, the critic's weight, clipping and a falling learning rate, over three updates and the ends of episodes."""
 
     def learned(cls, **kwargs):
         model = cls("MlpPolicy", envs(), learning_rate=half_then_less, n_steps=3, gamma=0.8, ent_coef=ent_coef, vf_coef=0.7,
-                    max_grad_norm=max_grad_norm, seed=1, device="cpu", policy_kwargs=copy.deepcopy(TABLES),
-                    **kwargs)  # fmt: skip
+                    max_grad_norm=max_grad_norm, normalize_advantage=normalize_advantage, seed=1, device="cpu",
+                    policy_kwargs=copy.deepcopy(TABLES), **kwargs)  # fmt: skip
         return state_of(model.learn(18))
 
     ours, theirs = learned(ActorCritic), learned(A2C, gae_lambda=1.0, use_rms_prop=False)
