@@ -24,6 +24,7 @@ targets are computed in one forward pass; Adam runs fused; where no gradient is 
 through views of its own weights.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
@@ -182,6 +183,11 @@ class BareboneDQN(SafeSave, OffPolicyAlgorithm):
         check_zero_based(self.observation_space, self.action_space)
         self._convert_train_freq()
         assert isinstance(self.train_freq, TrainFreq)
+        if self.target_network and self.n_envs > self.target_update_interval:
+            warnings.warn(
+                f"The number of environments used is greater than target_update_interval={self.target_update_interval}: "
+                f"one step of all {self.n_envs} is the shortest interval there is"
+            )
         if not self.replay and self.replay_buffer is None:
             if self.train_freq.unit is not TrainFrequencyUnit.STEP:
                 raise ValueError(f"train_freq={tuple(self.train_freq)} counts episodes: without replay pass a number of steps")

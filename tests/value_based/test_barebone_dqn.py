@@ -287,6 +287,13 @@ def test_saving_keeps_both_networks(tmp_path):
         loaded.learn(20, reset_num_timesteps=False)
 
 
+def test_an_interval_that_a_step_of_all_envs_exceeds_is_said():
+    settings = {"replay": True, "buffer_size": 100, "target_update_interval": 1, "device": "cpu"}
+    with pytest.warns(UserWarning, match="is greater than target_update_interval=1: one step of all 2"):
+        BareboneDQN("MlpPolicy", make_vec_env("CartPole-v1", 2), target_network=True, **settings)
+    BareboneDQN("MlpPolicy", make_vec_env("CartPole-v1", 2), **settings)  # no second network, no warning
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="target_network=True"):
         BareboneDQN("MlpPolicy", "CartPole-v1", double=True)
