@@ -268,8 +268,13 @@ class LinearControl(LinearAlgorithm):
 
     @property
     def exploration_rate(self) -> float:
-        """The present ε."""
+        """The present ε; what is written here counts for ``predict`` until ``learn`` goes on with its schedule."""
         return float(self.policy.epsilon[0])
+
+    @exploration_rate.setter
+    def exploration_rate(self, epsilon: float) -> None:
+        check_unit(epsilon, "exploration_rate")
+        self.policy.epsilon[0] = epsilon
 
     def q_values(self, observation: Any) -> np.ndarray:
         """q(s, a) of observations [n, …] or of one, float64 [n, A]."""

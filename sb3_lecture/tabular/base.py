@@ -255,8 +255,13 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
 
     @property
     def exploration_rate(self) -> float:
-        """The present ε."""
+        """The present ε; what is written here counts for ``predict`` until ``learn`` goes on with its schedule."""
         return float(self.policy.epsilon[0])
+
+    @exploration_rate.setter
+    def exploration_rate(self, epsilon: float) -> None:
+        check_number("exploration_rate", epsilon, 0.0, 1.0)
+        self.policy.epsilon[0] = epsilon
 
     @property
     def active_backend(self) -> str:

@@ -290,6 +290,17 @@ def test_epsilon_falls_as_it_is_told():
     np.testing.assert_allclose([seen[0], seen[25], seen[50], seen[99]], [1.0, 0.6, 0.2, 0.2], atol=1e-12)
 
 
+def test_predict_takes_the_epsilon_that_is_written():
+    model = SemiGradientQ("LinearPolicy", Shifted(), seed=0).learn(100)
+    states = np.full(50, 3)
+    model.exploration_rate = 0.0
+    np.testing.assert_array_equal(model.predict(states)[0], model.predict(states, deterministic=True)[0])
+    model.exploration_rate = 1.0
+    assert set(model.predict(states)[0]) == {-1, 0}
+    with pytest.raises(ValueError, match=r"exploration_rate.*1\.5"):
+        model.exploration_rate = 1.5
+
+
 def test_a_falling_learning_rate_is_read():
     model = SemiGradientQ(
         "LinearPolicy", Shifted(), learning_rate=lambda left: left, gamma=0.0, exploration_final_eps=1.0, seed=0

@@ -74,6 +74,17 @@ def two_arms():
     return TabularEnv(TabularMDP.from_P({0: {0: [(1.0, 0, 0.0, True)], 1: [(1.0, 0, 1.0, True)]}}, 0))
 
 
+def test_predict_takes_the_epsilon_that_is_written():
+    model = sb3_lecture.QLearning(env=two_arms(), seed=0)
+    model.q_table[:] = [[0.0, 1.0]]
+    model.exploration_rate = 0.0
+    assert set(model.predict(np.zeros(50, int))[0]) == {1}
+    model.exploration_rate = 1.0
+    assert set(model.predict(np.zeros(50, int))[0]) == {0, 1}
+    with pytest.raises(ValueError, match=r"exploration_rate.*1\.5"):
+        model.exploration_rate = 1.5
+
+
 ONE_STEP = [
     sb3_lecture.QLearning, sb3_lecture.DoubleQLearning, sb3_lecture.Sarsa, sb3_lecture.ExpectedSarsa, sb3_lecture.NStepSarsa,
     sb3_lecture.SarsaLambda, sb3_lecture.QLambda, sb3_lecture.MonteCarloControl, sb3_lecture.DynaQ,
