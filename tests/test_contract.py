@@ -20,6 +20,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 import sb3_lecture_envs  # noqa: F401
+from sb3_lecture.common.checks import keywords_of
 from sb3_lecture.zoo import configs, registry
 
 NAMES = sorted(registry.algorithms())
@@ -53,7 +54,7 @@ def policy_of(name):
 def build_settings(name):
     """Arguments that make any algorithm small."""
     cls = registry.algorithm(name)
-    known = configs._parameters(cls)
+    known = keywords_of(cls)
     settings = {key: value for key, value in SMALL.items() if key in known}
     if issubclass(cls, OffPolicyAlgorithm):
         settings.pop("n_steps", None)  # there it is the n of n-step returns
@@ -230,7 +231,7 @@ def test_spaces_that_do_not_begin_with_0_are_right_or_refused_in_one_line(name, 
     for state in range(2):
         action, _ = model.predict(np.array(start + state), deterministic=True)
         assert env.action_space.contains(np.int64(action))
-    if "exploration_initial_eps" in configs._parameters(cls):
+    if "exploration_initial_eps" in keywords_of(cls):
         assert env.played == {least, least + 1}
 
 
@@ -252,7 +253,7 @@ DEEP = [name for name in OURS if not registry.target(name).startswith(("sb3_lect
 @pytest.mark.parametrize("name", DEEP)
 def test_nonsense_is_refused_with_its_name_and_value(name):
     cls = registry.algorithm(name)
-    known = configs._parameters(cls)
+    known = keywords_of(cls)
     env = make_vec_env(world(name)[0], env_kwargs=world(name)[1])
     for key in BAD_VALUES.keys() & known:
         for value in BAD_VALUES[key]:

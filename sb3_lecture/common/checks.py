@@ -3,22 +3,47 @@
 A wrong argument is one line that names the argument, its value and what is allowed. SB3's argument names mean the same
 everywhere, so what they may be stands here once, in ``ALLOWED``; a class adds its own::
 
-    check_arguments(locals(), sigma=Real(above=0))      # the first line of __init__
+    check_arguments(locals(), sigma=Real(above=0), critic=Choice("v", "q"))      # the first line of __init__
 """
 
+import inspect
 import math
-import operator
-from collections.abc import Iterator, Mapping
+import numbers
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import numpy as np
 import torch as th
 
-__all__ = ["ALLOWED", "Integer", "Real", "check_arguments", "check_finite", "is_finite", "naming_non_finite"]
+__all__ = [
+    "ALLOWED",
+    "FLAG",
+    "Choice",
+    "Integer",
+    "Real",
+    "check_arguments",
+    "check_finite",
+    "check_settings",
+    "is_finite",
+    "keywords_of",
+    "naming_memory",
+    "naming_non_finite",
+]
 
 INF = float("inf")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Rule(Protocol):
+    """What an argument may be."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a value by TypeError or ValueError in one line that names it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +57,7 @@ class Real:
     :param schedule: may be a function of the remaining progress
     :param infinite: may be infinite where the range is
     :param text: form of the strings that it may be, which the class checks itself; "" for none
+    :param plain: must be Python's own number, where SB3 or Python refuse NumPy's (SB3's schedules do)
     """
 
     low: float = -INF
@@ -41,7 +67,10 @@ class Real:
     schedule: bool = False
     infinite: bool = False
     text: str = ""
-    kind = "number"
+    plain: bool = False
+    kind: ClassVar[str] = "number"
+    kin: ClassVar[Any] = numbers.Real
+    largest: ClassVar[float] = float(np.finfo(np.float32).max)  # networks compute with float32
 
     def describe(self) -> str:
         """Return the rule in words."""
@@ -54,44 +83,102 @@ class Real:
             text += f" of at least {self.low:g}"
         return text + ", or a schedule" * self.schedule + ", or None" * self.none + f", or {self.text}" * bool(self.text)
 
-    def convert(self, value: Any) -> float:
-        """Return the number that ``value`` is; numbers of NumPy and 0-d arrays are numbers, booleans and strings are not."""
-        if isinstance(value, (bool, np.bool_, str, bytes)):
-            raise TypeError
-        return float(value)
-
     def check(self, name: str, value: Any) -> None:
         """Check one argument.
 
         :raises TypeError: if it is no number
         :raises ValueError: if it is out of range, NaN or infinite
         """
-        if (value is None and self.none) or (callable(value) and self.schedule) or (isinstance(value, str) and self.text):
+        if (value is None and self.none) or (isinstance(value, str) and self.text):
             return
-        try:
-            number = self.convert(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}={value!r} must be {self.describe()}, not a {type(value).__name__}") from None
-        inside = self.low <= number <= self.high and (self.above is None or number > self.above)
-        if not inside or (math.isinf(number) and not self.infinite):  # NaN is inside of nothing
+        if callable(value) and self.schedule:
+            self._check_schedule(name, value)
+            return
+        if isinstance(value, bool) or not isinstance(value, self.kin):
+            raise TypeError(f"{name}={value!r} must be {self.describe()}, not a {type(value).__name__}")
+        if (self.plain or self.schedule) and not isinstance(value, (int, float)):
+            raise TypeError(f"{name}={value!r} must be a number of Python, not of NumPy: {name}={value.item()!r}")
+        inside = self.low <= value <= self.high and (self.above is None or value > self.above)
+        if not inside or (math.isinf(value) and not self.infinite):  # NaN is inside of nothing
             raise ValueError(f"{name}={value!r} must be {self.describe()}")
+        if abs(value) > self.largest and not math.isinf(value):
+            raise ValueError(f"{name}={value!r} must be {self.describe()}, and not beyond {self.largest:.12g}")
+
+    def _check_schedule(self, name: str, schedule: Callable[[float], Any]) -> None:
+        try:
+            float(schedule(1.0))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{name}={schedule!r} makes no number of the remaining progress 1.0: {error}") from error
 
 
 @dataclass(frozen=True)
 class Integer(Real):
-    """What a whole number may be: an int, of Python or NumPy, or a 0-d array of one."""
+    """What a whole number may be: an int, of Python or NumPy."""
 
-    kind = "integer"
+    kind: ClassVar[str] = "integer"
+    kin: ClassVar[Any] = numbers.Integral
+    largest: ClassVar[float] = 2**63 - 1
 
-    def convert(self, value: Any) -> float:
-        """Return the whole number that ``value`` is."""
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return operator.index(value)
 
+class Choice:
+    """One of a few values.
+
+    :param allowed: texts, flags or None
+    """
+
+    def __init__(self, *allowed: str | bool | None) -> None:
+        self.allowed = allowed
+
+    def check(self, name: str, value: Any) -> None:
+        """Check one argument.
+
+        :raises ValueError: if it is none of them
+        """
+        if isinstance(value, np.bool_):
+            value = bool(value)
+        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in self.allowed):
+            *others, last = map(repr, self.allowed)
+            raise ValueError(f"{name}={value!r} is unknown: choose {', '.join(others)}{' or ' * bool(others)}{last}")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A value of some classes, or None.
+
+    :param classes: which
+    """
+
+    classes: tuple[type, ...]
+
+    def check(self, name: str, value: Any) -> None:
+        """Check one argument.
+
+        :raises TypeError: if it is of another class
+        """
+        if value is not None and not isinstance(value, self.classes):
+            allowed = ", ".join(cls.__name__ for cls in self.classes)
+            raise TypeError(f"{name}={value!r} must be of {allowed}, or None, not a {type(value).__name__}")
+
+
+class Device:
+    """A torch device, or its name."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Check one argument.
+
+        :raises ValueError: if torch knows no such device
+        """
+        try:
+            if value != "auto":
+                th.device(value)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{name}={value!r} is no device of torch: choose 'auto', 'cpu' or 'cuda'") from error
+
+
+FLAG = Choice(False, True)
 
 #: what SB3's arguments may be, in every class that has them
-ALLOWED: dict[str, Real] = {
+ALLOWED: dict[str, Rule] = {
     "learning_rate": Real(0, schedule=True),
     "gamma": Real(0, 1),
     "gae_lambda": Real(0, 1),
@@ -110,12 +197,23 @@ ALLOWED: dict[str, Real] = {
     "exploration_initial_eps": Real(0, 1),
     "exploration_final_eps": Real(0, 1),
     "sde_sample_freq": Integer(-1),
-    "stats_window_size": Integer(1),
-    "seed": Integer(0, 2**32 - 1, none=True),
+    "stats_window_size": Integer(1, plain=True),
+    "seed": Integer(0, 2**32 - 1, none=True, plain=True),
+    "verbose": Integer(0),
+    "device": Device(),
+    "tensorboard_log": Instance((str, os.PathLike)),
+    "policy_kwargs": Instance((dict,)),
+    "replay_buffer_kwargs": Instance((dict,)),
+    "rollout_buffer_kwargs": Instance((dict,)),
+    "search_kwargs": Instance((dict,)),
+    "use_sde": FLAG,
+    "normalize_advantage": FLAG,
+    "optimize_memory_usage": FLAG,
+    "_init_setup_model": FLAG,
 }
 
 
-def check_arguments(arguments: Mapping[str, Any], **more: Real) -> None:
+def check_arguments(arguments: Mapping[str, Any], **more: Rule) -> None:
     """Check the arguments of a constructor.
 
     :param arguments: its ``locals()``, before anything else is in them; names without a rule are left alone
@@ -129,6 +227,31 @@ def check_arguments(arguments: Mapping[str, Any], **more: Real) -> None:
             rules[name].check(name, value)
     train_freq = arguments.get("train_freq", 1)
     Integer(1).check("train_freq", train_freq[0] if isinstance(train_freq, tuple) and train_freq else train_freq)
+
+
+def check_settings(model: Any, **rules: Rule) -> None:
+    """Check attributes of a model, by name.
+
+    :param model: what has them
+    :param rules: what each may be
+    :raises TypeError: for one of the wrong type
+    :raises ValueError: for one out of its range, NaN or infinite
+    """
+    for name, rule in rules.items():
+        rule.check(name, getattr(model, name))
+
+
+def keywords_of(cls: type) -> list[str]:
+    """The arguments of a class and, where it hands ``**kwargs`` on, of the classes that it inherits from."""
+    names: list[str] = []
+    for parent in cls.__mro__:
+        if "__init__" not in vars(parent):
+            continue
+        parameters = inspect.signature(vars(parent)["__init__"]).parameters.values()
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in names]
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return names[1:]  # without self
 
 
 def is_finite(source: Any) -> bool:
@@ -163,6 +286,28 @@ def check_finite(value: float | th.Tensor, what: str, **sources: Any) -> None:
         f"{what} is {float(value)}, though what it was computed from ({', '.join(sources).replace('_', ' ')}) is finite: the "
         "numbers grew too large. Lower learning_rate, or scale the rewards (VecNormalize)"
     )
+
+
+def naming_memory(*names: str) -> Callable[[Method], Method]:
+    """Decorate a method that makes arrays: where they do not fit into memory, a ValueError names what asked for them.
+
+    :param names: attributes that say how large the arrays are; those that a class does not have are left out
+    """
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        def named(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(self, *args, **kwargs)
+            except (MemoryError, ValueError) as error:
+                if isinstance(error, ValueError) and not re.match("array is too big|Maximum allowed", str(error)):
+                    raise
+                given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names if hasattr(self, name))
+                raise ValueError(f"{given} does not fit into memory ({error}); lower it") from error
+
+        return cast(Method, named)
+
+    return decorate
 
 
 @contextmanager

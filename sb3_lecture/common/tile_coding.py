@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from sb3_lecture.common.checks import Integer, check_arguments
+
 MAX_TILES = 10_000_000  #: tiles that are numbered one by one unless ``memory_size`` says otherwise: 80 MB of weights an action
 
 _njit: Any = njit  # numba's type stubs do not know ``_nrt``
@@ -32,6 +34,7 @@ class TileCoder:
     def __init__(
         self, low: Any, high: Any, n_tilings: int = 8, n_tiles: int | list[int] = 8, memory_size: int | None = None
     ) -> None:
+        check_arguments(locals(), n_tilings=Integer(1), memory_size=Integer(1, none=True))
         self.low, self.high = np.array(low, np.float64).ravel(), np.array(high, np.float64).ravel()  # [k]
         if self.low.shape != self.high.shape or not np.all(np.isfinite(self.low) & np.isfinite(self.high)):
             raise ValueError(f"low={self.low.tolist()}, high={self.high.tolist()}; tiles need two finite bounds a dimension")
@@ -40,10 +43,11 @@ class TileCoder:
         tiles = np.asarray(n_tiles)
         if tiles.ndim == 1 and tiles.shape != self.low.shape:
             raise ValueError(f"n_tiles={n_tiles} names {tiles.size} dimensions; the box has {self.low.size}")
-        self.n_tilings, self.n_tiles = whole(n_tilings, "n_tilings"), np.full(self.low.shape, 0, np.int64)
-        self.n_tiles[:] = [whole(n, "n_tiles") for n in np.broadcast_to(tiles, self.low.shape).tolist()]  # [k]
+        for n in np.array(n_tiles, object).ravel():
+            Integer(1).check("n_tiles", n)
+        self.n_tilings, self.n_tiles = int(n_tilings), np.full(self.low.shape, tiles, np.int64)  # [k]
         n_all = self.n_tilings * int(np.prod([int(n) + 1 for n in self.n_tiles], dtype=object))
-        limit = MAX_TILES if memory_size is None else whole(memory_size, "memory_size")
+        limit = MAX_TILES if memory_size is None else int(memory_size)
         if memory_size is None and n_all > limit:
             raise ValueError(f"{n_all} tiles are too many; fewer n_tilings or n_tiles, or memory_size={2**20} to hash them")
         self.hashed = n_all > limit
@@ -95,14 +99,3 @@ def tile_indices(
                     tile = tile ^ (tile >> np.uint64(31))
             out[i, t] = np.int64(tile % np.uint64(size))
     return True
-
-
-def whole(value: Any, name: str) -> int:
-    """A whole number of at least 1.
-
-    :raises ValueError: naming the value otherwise
-    """
-    number = np.asarray(value)
-    if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number) or number < 1 or number != int(number):
-        raise ValueError(f"{name}={value!r}; it must be a whole number of at least 1")
-    return int(number)

@@ -41,7 +41,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Integer, check_arguments
+from sb3_lecture.common.checks import FLAG, Integer, check_arguments
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.spaces import check_zero_based
@@ -95,7 +95,10 @@ class PopulationAlgorithm(SafeSave, BaseAlgorithm):
         seed: int | None = None,
         device: th.device | str = "cpu",
     ) -> None:
-        check_arguments(locals(), population_size=Integer(self.min_population), n_eval_episodes=Integer(1))
+        check_arguments(
+            locals(), population_size=Integer(self.min_population), n_eval_episodes=Integer(1), common_random_numbers=FLAG,
+            normalize_observations=FLAG,
+        )  # fmt: skip
         if not isinstance(policy, str) and not issubclass(policy, EvolutionPolicy):
             raise ValueError(
                 f"policy={policy} is no EvolutionPolicy; use one of {list(self.policy_aliases)} or a subclass of it"

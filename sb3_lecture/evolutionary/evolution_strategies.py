@@ -24,7 +24,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 
-from sb3_lecture.common.checks import Integer, Real, check_arguments
+from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments
 from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.policies import Array, EvolutionPolicy
 
@@ -85,11 +85,12 @@ class EvolutionStrategies(PopulationAlgorithm):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        check_arguments(locals(), population_size=Integer(2), sigma=Real(above=0, schedule=True), weight_decay=Real(0))
+        check_arguments(
+            locals(), population_size=Integer(2), sigma=Real(above=0, schedule=True), weight_decay=Real(0),
+            fitness_shaping=Choice("ranks", "none"),
+        )  # fmt: skip
         if population_size % 2:
             raise ValueError(f"population_size={population_size} must be even: each noise vector has its mirror image")
-        if fitness_shaping not in ("ranks", "none"):
-            raise ValueError(f'fitness_shaping={fitness_shaping!r} is unknown: choose "ranks" or "none"')
         super().__init__(policy, env, population_size, **kwargs)
         self.learning_rate = learning_rate
         self.sigma = sigma

@@ -19,6 +19,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
+from sb3_lecture.common.checks import Real, check_arguments, check_settings
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.linear import kernels
@@ -26,6 +27,7 @@ from sb3_lecture.linear.features import Active
 from sb3_lecture.linear.policy import LinearPolicy, LinearValuePolicy, given_policy
 
 SelfLinear = TypeVar("SelfLinear", bound="LinearAlgorithm")
+STEP_SIZE = Real(above=0, schedule=True)
 FEATURE_ARRAYS = ("features", "initial_weights", "ranges")  # arguments of the policy that may be arrays
 
 
@@ -70,6 +72,7 @@ class LinearAlgorithm(SafeSave, BaseAlgorithm):
         seed: int | None = None,
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments(locals())
         kwargs = dict(policy_kwargs or {})
         kwargs |= {name: np.asarray(kwargs[name]).tolist() for name in FEATURE_ARRAYS if kwargs.get(name) is not None}
         super().__init__(
@@ -88,9 +91,7 @@ class LinearAlgorithm(SafeSave, BaseAlgorithm):
 
         :raises ValueError: naming the value and what is allowed
         """
-        check_unit(self.gamma, "gamma")
-        if not callable(self.learning_rate):
-            check_rate(self.learning_rate, "learning_rate")
+        check_settings(self, gamma=Real(0, 1), learning_rate=STEP_SIZE)
 
     def _setup_memory(self) -> None:
         """Make what is remembered of running episodes; called whenever all envs were reset."""
@@ -256,8 +257,8 @@ class LinearControl(LinearAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        for name in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-            check_unit(getattr(self, name), name)
+        unit = Real(0, 1)
+        check_settings(self, exploration_fraction=unit, exploration_initial_eps=unit, exploration_final_eps=unit)
 
     def _before_step(self, progress_remaining: float) -> None:
         super()._before_step(progress_remaining)
@@ -352,21 +353,3 @@ class LinearPrediction(LinearAlgorithm):
             n = np.arange(len(b))
             self._rho = pi[n, action] / b[n, action]
         return action
-
-
-def check_unit(value: Any, name: str) -> None:
-    """Refuse what is not in [0, 1].
-
-    :raises ValueError: naming the value
-    """
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}={value} is outside [0, 1]")
-
-
-def check_rate(value: Any, name: str) -> None:
-    """Refuse what is no step size.
-
-    :raises ValueError: naming the value
-    """
-    if not (np.ndim(value) == 0 and np.isfinite(value) and value > 0.0):
-        raise ValueError(f"{name}={value}; a step size is a finite number above 0")

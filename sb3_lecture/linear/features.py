@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from sb3_lecture.common.tile_coding import TileCoder, whole
+from sb3_lecture.common.checks import Integer
+from sb3_lecture.common.tile_coding import TileCoder
 
 FEATURES = ("auto", "tiles", "one-hot", "aggregation", "fourier")
 
@@ -41,7 +42,8 @@ class StateFeatures:
         if isinstance(features, str):
             index = np.arange(n_states)[:, None]  # [S, 1]
             if features == "aggregation":
-                if whole(n_groups, "n_groups") > n_states:
+                Integer(1).check("n_groups", n_groups)
+                if n_groups > n_states:
                     raise ValueError(f"n_groups={n_groups} is more than the {n_states} states")
                 index = index * int(n_groups) // n_states
             value, self.size, self.binary = np.ones(index.shape), int(index[-1, 0]) + 1, True
@@ -113,7 +115,8 @@ class FourierFeatures:
     binary = False
 
     def __init__(self, low: np.ndarray, high: np.ndarray, order: int) -> None:
-        self.size = (whole(order, "order") + 1) ** low.size
+        Integer(1).check("order", order)
+        self.size = (int(order) + 1) ** low.size
         if self.size > 100_000:
             raise ValueError(f"order={order} in {low.size} dimensions makes {self.size} features; at most 100,000")
         self.low, self.width = low, high - low

@@ -18,8 +18,9 @@ import torch as th
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
+from sb3_lecture.common.checks import Choice, check_settings
 from sb3_lecture.linear import kernels
-from sb3_lecture.linear.base import LinearPrediction, check_rate
+from sb3_lecture.linear.base import STEP_SIZE, LinearPrediction
 from sb3_lecture.linear.features import Active
 
 
@@ -48,10 +49,7 @@ class GradientTD(LinearPrediction):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if self.variant not in ("tdc", "gtd2"):
-            raise ValueError(f"variant={self.variant!r}; allowed: 'tdc', 'gtd2'")
-        if not callable(self.secondary_learning_rate):
-            check_rate(self.secondary_learning_rate, "secondary_learning_rate")
+        check_settings(self, variant=Choice("tdc", "gtd2"), secondary_learning_rate=STEP_SIZE)
 
     def _setup_model(self) -> None:
         super()._setup_model()

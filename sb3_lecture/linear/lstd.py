@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_lecture.common.checks import Real, check_settings
 from sb3_lecture.linear import kernels
-from sb3_lecture.linear.base import LinearPrediction, check_rate, check_unit
+from sb3_lecture.linear.base import LinearPrediction
 from sb3_lecture.linear.features import Active
 
 MAX_FEATURES = 10_000  # d² numbers are 800 MB there
@@ -39,8 +40,7 @@ class LSTD(LinearPrediction):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_unit(self.lambda_, "lambda_")
-        check_rate(self.ridge, "ridge")
+        check_settings(self, lambda_=Real(0, 1), ridge=Real(above=0))
 
     def _setup_model(self) -> None:
         super()._setup_model()
@@ -49,7 +49,7 @@ class LSTD(LinearPrediction):
             raise ValueError(
                 f"{d} features make a matrix of {d}²; LSTD takes at most {MAX_FEATURES}: fewer tiles, or a memory_size"
             )
-        self.policy.register_buffer("inverse", th.eye(d, dtype=th.float64) / self.ridge)  # Â⁻¹ [d, d]
+        self.policy.register_buffer("inverse", th.eye(d, dtype=th.float64) / float(self.ridge))  # Â⁻¹ [d, d]
         self.policy.register_buffer("b", th.zeros(d, dtype=th.float64))  # b̂ [d]
         self._scratch = np.empty((2, d))
 

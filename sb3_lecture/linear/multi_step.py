@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Choice, Integer, Real, check_settings
 from sb3_lecture.common.linear_updates import TRACES
-from sb3_lecture.common.tile_coding import whole
 from sb3_lecture.linear import kernels
-from sb3_lecture.linear.base import LinearAlgorithm, check_unit
+from sb3_lecture.linear.base import LinearAlgorithm
 from sb3_lecture.linear.features import Active
 
 
@@ -45,12 +45,9 @@ class MultiStep(LinearAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if whole(self.n_steps, "n_steps") != 1 and self.lambda_ is not None:
+        check_settings(self, n_steps=Integer(1), lambda_=Real(0, 1, none=True), traces=Choice(*TRACES))
+        if self.n_steps != 1 and self.lambda_ is not None:
             raise ValueError(f"n_steps={self.n_steps}, lambda_={self.lambda_}; n_steps is 1 where λ is given")
-        if self.lambda_ is not None:
-            check_unit(self.lambda_, "lambda_")
-        if self.traces not in TRACES:
-            raise ValueError(f"traces={self.traces!r}; allowed: {', '.join(map(repr, TRACES))}")
 
     def _setup_model(self) -> None:
         super()._setup_model()

@@ -35,7 +35,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import check_arguments
+from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, naming_memory
 from sb3_lecture.common.optimizers import policy_defaults, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.search.mcts import MCTS
@@ -138,13 +138,11 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals())
-        if selection not in ("puct", "gumbel"):
-            raise ValueError(f'selection={selection!r} is unknown: choose "puct" or "gumbel"')
-        if n_games < 1 or n_simulations < 1 or buffer_size < 1:
-            raise ValueError(f"{n_games=}, {n_simulations=} and {buffer_size=} must be at least 1")
-        if not 0.0 <= q_fraction <= 1.0:
-            raise ValueError(f"{q_fraction=} must be between 0 and 1")
+        check_arguments(
+            locals(), n_games=Integer(1), n_simulations=Integer(1), selection=Choice("puct", "gumbel"),
+            temperature_moves=Integer(0, none=True), bootstrap_every=Integer(1, none=True), q_fraction=Real(0, 1),
+            dirichlet_alpha=Real(above=0), dirichlet_fraction=Real(0, 1), c_init=Real(0), l2_coef=Real(0), use_symmetries=FLAG,
+        )  # fmt: skip
         super().__init__(
             policy,
             many_envs(env, n_games) if isinstance(env, str) else env,  # type: ignore[arg-type]
@@ -174,6 +172,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("buffer_size")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         if self.env is not None:
@@ -202,6 +201,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         self._ages = np.zeros(self.n_envs, np.int64)  # [n_envs], moves played in each
         self._found: tuple[np.ndarray, ...] = ()  # rows, π and root values of the move at hand
 
+    @naming_memory("n_simulations")
     def make_search(self, n_simulations: int | None = None, seed: int | None = None) -> MCTS:
         """Return a search with the present network, for instance for a ``SearchOpponent``.
 
@@ -259,6 +259,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         self._search.evaluate = self.policy.evaluator()
         return super().collect_rollouts(*args, **kwargs)
 
+    @naming_memory("n_simulations")
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Search from all positions, with noise, and draw a move from each."""
         rows, legal = self.world.rows(self._last_obs), None  # type: ignore[arg-type]

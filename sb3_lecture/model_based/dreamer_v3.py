@@ -45,7 +45,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Integer, Real, check_arguments, check_finite, is_finite
+from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments, check_finite, is_finite
 from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer, machine_memory
 
 from .dreamer_latents import NotFiniteError
@@ -60,6 +60,7 @@ PERCENTILES = (0.05, 0.95)  # of the returns
 RANGE_RATE = 0.01  # of the moving average of their distance
 REPLAY_VALUE_COEF = 0.3  # of the critic's loss on replayed returns
 MOST_GRADIENT_STEPS = 1000  # after one step of the envs
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 
 
 def lambda_returns(
@@ -161,10 +162,9 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
     ) -> None:
         check_arguments(
             locals(), batch_length=Integer(2), horizon=Integer(1), replay_ratio=Real(above=0), decoder_coef=Real(0),
-            dyn_coef=Real(0), rep_coef=Real(0), free_bits=Real(0),
+            dyn_coef=Real(0), rep_coef=Real(0), free_bits=Real(0), actor_gradient=Choice("reinforce", "dynamics"),
+            compile=Choice(False, True, *COMPILE_MODES), bf16=Choice(None, False, True),
         )  # fmt: skip
-        if actor_gradient not in ("reinforce", "dynamics"):
-            raise ValueError(f'{actor_gradient=} is unknown: choose "reinforce" or "dynamics"')
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]

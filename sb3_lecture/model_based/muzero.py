@@ -43,7 +43,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Real, check_arguments
+from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, naming_memory
 from sb3_lecture.common.distributional import two_hot, value_transform
 from sb3_lecture.common.optimizers import policy_defaults, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
@@ -148,17 +148,13 @@ class MuZero(SafeSave, OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals(), max_grad_norm=Real(above=0, infinite=True, none=True))
-        if selection not in ("puct", "gumbel"):
-            raise ValueError(f'selection={selection!r} is unknown: choose "puct" or "gumbel"')
-        if n_simulations < 1 or buffer_size < 1 or unroll_steps < 1 or (n_games is not None and n_games < 1):
-            raise ValueError(f"{n_games=}, {n_simulations=}, {buffer_size=} and {unroll_steps=} must be at least 1")
-        if td_steps is not None and td_steps < 1:
-            raise ValueError(f"{td_steps=} must be at least 1, or None for returns to the end of the episode")
-        if min(reanalyze_ratio, per_alpha, per_beta, temperature, final_temperature) < 0:
-            raise ValueError(
-                f"{reanalyze_ratio=}, {per_alpha=}, {per_beta=}, {temperature=} and {final_temperature=} must not be negative"
-            )
+        check_arguments(
+            locals(), n_games=Integer(1, none=True), n_simulations=Integer(1), selection=Choice("puct", "gumbel"),
+            td_steps=Integer(1, none=True), unroll_steps=Integer(1), reanalyze_ratio=Real(0), per_alpha=Real(0),
+            per_beta=Real(0), l2_coef=Real(0), max_grad_norm=Real(above=0, infinite=True, none=True), temperature=Real(0),
+            final_temperature=Real(0), temperature_moves=Integer(0, none=True), dirichlet_alpha=Real(above=0),
+            dirichlet_fraction=Real(0, 1), c_init=Real(0), use_symmetries=FLAG,
+        )  # fmt: skip
         super().__init__(
             policy,
             many_envs(env, n_games) if isinstance(env, str) else env,  # type: ignore[arg-type]
@@ -198,6 +194,7 @@ class MuZero(SafeSave, OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("buffer_size")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         self._read_env()
@@ -247,6 +244,7 @@ class MuZero(SafeSave, OffPolicyAlgorithm):
         self._found: tuple[np.ndarray, ...] = ()  # π, ν and the legal actions of the move at hand
         self._owed = 0.0  # states to be searched anew
 
+    @naming_memory("n_simulations")
     def make_search(self, n_simulations: int | None = None, seed: int | None = None) -> MCTS:
         """Return a search in the present model.
 
@@ -320,6 +318,7 @@ class MuZero(SafeSave, OffPolicyAlgorithm):
         tensor = th.as_tensor(observations, device=self.device)
         return preprocess_obs(tensor, self.observation_space)  # type: ignore[return-value, arg-type]
 
+    @naming_memory("n_simulations")
     def _sample_action(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
         """Search from all states, with noise, and draw an action from each."""
         assert self.env is not None and isinstance(self._last_obs, np.ndarray)

@@ -38,7 +38,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Real, check_arguments
+from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.spaces import check_zero_based
@@ -169,17 +169,12 @@ class WorldModels(SafeSave, BaseAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals(), sigma=Real(above=0))
-        if controller_env not in ("real", "dream"):
-            raise ValueError(f'controller_env={controller_env!r} is unknown: choose "real" or "dream"')
-        least = {"buffer_size": 1, "learning_starts": 1, "batch_size": 1, "n_generations": 1, "population_size": 4}
-        least |= {"n_eval_episodes": 1, "vae_epochs": 0, "rnn_epochs": 0, "temperature": 0, "random_action_prob": 0}
-        given = locals()
-        for name, bound in least.items():
-            if not given[name] >= bound:
-                raise ValueError(f"{name}={given[name]} must be at least {bound}")
-        if random_action_prob > 1:
-            raise ValueError(f"{random_action_prob=} must be at most 1")
+        check_arguments(
+            locals(), learning_starts=Integer(1), vae_epochs=Integer(0), rnn_epochs=Integer(0), kl_tolerance=Real(0),
+            reward_coef=Real(0), done_coef=Real(0), controller_env=Choice("real", "dream"), temperature=Real(0),
+            n_generations=Integer(1), population_size=Integer(4), n_eval_episodes=Integer(1), sigma=Real(above=0),
+            sep_above=Integer(0), random_action_prob=Real(0, 1),
+        )  # fmt: skip
         super().__init__(
             policy,  # type: ignore[arg-type]
             make_vec_env(env, n_envs=population_size) if isinstance(env, str) else env,

@@ -34,7 +34,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.checks import Choice, check_arguments, check_finite, naming_memory, naming_non_finite
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.spaces import check_zero_based
 
@@ -166,9 +166,7 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals())
-        if critic not in ("v", "q"):
-            raise ValueError(f'critic={critic!r} is unknown: choose "v" or "q"')
+        check_arguments(locals(), critic=Choice("v", "q"))
         if critic == "q" and isinstance(policy, str):
             policy = self.q_policy_aliases.get(policy, policy)  # an unknown name is SB3's to refuse
         super().__init__(
@@ -199,6 +197,7 @@ class ActorCritic(SafeSave, OnPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("n_steps")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         if self.normalize_advantage and self.n_steps * self.n_envs < 2:

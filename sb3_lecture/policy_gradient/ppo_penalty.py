@@ -33,7 +33,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Real, check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.checks import FLAG, Real, check_arguments, check_finite, naming_memory, naming_non_finite
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.spaces import check_zero_based
 
@@ -134,7 +134,10 @@ class PPOPenalty(SafeSave, PPO):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals(), beta=Real(0), target_kl=Real(above=0), clip_range_vf=Real(above=0, schedule=True, none=True))
+        check_arguments(
+            locals(), beta=Real(0), adaptive=FLAG, target_kl=Real(above=0),
+            clip_range_vf=Real(above=0, schedule=True, none=True),
+        )  # fmt: skip
         if adaptive and beta == 0:
             raise ValueError("beta=0 cannot adapt, as it is halved and doubled: begin above 0, or pass adaptive=False")
         if normalize_advantage and batch_size < 2:
@@ -171,6 +174,7 @@ class PPOPenalty(SafeSave, PPO):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("n_steps")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         with fused_adam(self, eps=1e-5):  # SB3's ε for actor-critics

@@ -41,7 +41,7 @@ from torch.nn import functional as F
 
 from sb3_lecture.common.buffers import EpisodeBuffer
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Integer, Real, check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, check_finite, naming_non_finite
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.returns import discounted_returns, leave_one_out_means, powers_of_discount, returns_at_start
 from sb3_lecture.common.spaces import check_zero_based
@@ -113,11 +113,10 @@ class REINFORCE(SafeSave, OnPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals(), n_episodes=Integer(1), max_grad_norm=Real(above=0, infinite=True, none=True))
-        if returns not in ("total", "reward_to_go"):
-            raise ValueError(f'returns={returns!r} is unknown: choose "total" or "reward_to_go"')
-        if baseline not in (None, "mean", "value"):
-            raise ValueError(f'baseline={baseline!r} is unknown: choose None, "mean" or "value"')
+        check_arguments(
+            locals(), n_episodes=Integer(1), max_grad_norm=Real(above=0, infinite=True, none=True), normalize_returns=FLAG,
+            returns=Choice("total", "reward_to_go"), baseline=Choice(None, "mean", "value"), discount_gradient=FLAG,
+        )  # fmt: skip
         if n_episodes < 2 and baseline == "mean":  # it is taken over the other episodes
             raise ValueError(f"n_episodes={n_episodes} is too small for baseline={baseline!r}: use 2 or more")
         super().__init__(

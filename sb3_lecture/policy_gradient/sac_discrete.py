@@ -38,7 +38,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Real, check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.checks import Choice, Real, check_arguments, check_finite, naming_memory, naming_non_finite
 from sb3_lecture.common.gradient_estimators import relaxed_one_hot
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.spaces import check_zero_based
@@ -272,12 +272,8 @@ class SACDiscrete(SafeSave, OffPolicyAlgorithm):
     ) -> None:
         check_arguments(
             locals(), gumbel_temperature=Real(above=0), ent_coef=Real(0, text='"auto" or "auto_0.1"'),
-            target_entropy=Real(text='"auto"'),
+            target_entropy=Real(text='"auto"'), actor_gradient=Choice("exact", "score_function", "gumbel_softmax"),
         )  # fmt: skip
-        if actor_gradient not in ("exact", "score_function", "gumbel_softmax"):
-            raise ValueError(
-                f'actor_gradient={actor_gradient!r} is unknown: choose "exact", "score_function" or "gumbel_softmax"'
-            )
         if isinstance(target_entropy, str) and target_entropy != "auto":
             raise ValueError(f'target_entropy={target_entropy!r} is unknown: give a number of nats or "auto"')
         _initial_ent_coef(ent_coef)
@@ -314,6 +310,7 @@ class SACDiscrete(SafeSave, OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("buffer_size")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         with fused_adam(self):

@@ -24,9 +24,9 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
+from sb3_lecture.common.checks import Choice, Real, check_arguments, check_settings, keywords_of, naming_memory
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.stepping import step_in_turn, step_together
-from sb3_lecture.tabular.arguments import check_choice, check_number, keywords_of
 from sb3_lecture.tabular.backend import (
     BACKENDS,
     CompiledWorld,
@@ -126,6 +126,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
         seed: int | None = None,
         _init_setup_model: bool = True,
     ) -> None:
+        check_arguments({**locals(), "learning_rate": 0.0}, exploration_fraction=Real(0, 1))  # its own check is below
         super().__init__(
             policy, env, learning_rate, policy_kwargs, stats_window_size, tensorboard_log, verbose,  # type: ignore[arg-type]
             device="cpu", support_multi_env=True, seed=seed,
@@ -165,21 +166,20 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
 
         :raises ValueError: naming the value and what is allowed
         """
-        for name in ("gamma", "exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-            check_number(name, getattr(self, name), 0.0, 1.0)
-        check_choice("exploration", self.exploration, tuple(EXPLORATIONS))
-        check_choice("backend", self.backend, BACKENDS)
-        check_number("temperature", self.temperature, 0.0, above=True)
-        check_number("ucb_c", self.ucb_c, 0.0)
-        check_number("initial_value", self.initial_value)
+        check_settings(
+            self, gamma=Real(0, 1), exploration_fraction=Real(0, 1), exploration_initial_eps=Real(0, 1),
+            exploration_final_eps=Real(0, 1), exploration=Choice(*EXPLORATIONS), backend=Choice(*BACKENDS),
+            temperature=Real(above=0), ucb_c=Real(0), initial_value=Real(),
+        )  # fmt: skip
         rate: Any = self._constant_rate()
         if isinstance(rate, str):
-            check_choice("learning_rate", rate, (SAMPLE_AVERAGE,))
-        elif not callable(rate):
-            check_number("learning_rate", rate, 0.0, self._largest_rate, above=True)
+            Choice(SAMPLE_AVERAGE).check("learning_rate", rate)
+        else:
+            Real(above=0, high=self._largest_rate, schedule=True).check("learning_rate", rate)
 
     # ---- what SB3 builds, saves and loads
 
+    @naming_memory("n_steps", "model_outcomes", "max_episode_length")
     def _setup_model(self) -> None:
         self.lr_schedule = FloatSchedule(0.0 if isinstance(self.learning_rate, str) else self.learning_rate)
         super().set_random_seed(self.seed)
@@ -188,7 +188,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
         arguments = {**self.policy_kwargs, **{name: getattr(self, name) for name in POLICY_ARGUMENTS}}
         arguments = {**self._policy_arguments(), **arguments}
         self.policy = policy_class(self.observation_space, self.action_space, **arguments)
-        self.policy.epsilon[0] = self.exploration_initial_eps
+        self.policy.epsilon[0] = float(self.exploration_initial_eps)
         self.memory = Memory(_random_state(self.seed), self._make_memory(), self._per_env, self._translate_memory)
 
     def _check_policy(self, policy_class: Any) -> None:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Integer, Real, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import exploration_bonus, q_learning
-from sb3_lecture.tabular.arguments import check_integer, check_number
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import AGENT_STREAM, Agent, below, choose, step_size, uniform
 
@@ -160,9 +160,7 @@ class DynaQ(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_integer("n_planning_steps", self.n_planning_steps, 0)
-        check_integer("model_outcomes", self.model_outcomes, 1)
-        check_number("exploration_bonus", self.exploration_bonus, 0.0)
+        check_settings(self, n_planning_steps=Integer(0), model_outcomes=Integer(1), exploration_bonus=Real(0))
 
     def _rules(self) -> Rules:
         return choose, update

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import FLAG, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import max_value, preference_gradient, softmax_total, softmax_weight
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
@@ -64,6 +65,7 @@ class GradientBandit(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
+        check_settings(self, baseline=FLAG)
         if self.exploration != "softmax":
             raise ValueError(f"exploration={self.exploration!r}; preferences are drawn from by 'softmax'")
 

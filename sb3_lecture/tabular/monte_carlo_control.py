@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import FLAG, Choice, Integer, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import discounted_return, importance_ratio, max_value, ordinary_error, weighted_change
-from sb3_lecture.tabular.arguments import check_choice, check_integer
 from sb3_lecture.tabular.backend import CompiledWorld
 from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules, TabularAlgorithm
 from sb3_lecture.tabular.episodes import (
@@ -157,10 +157,10 @@ class MonteCarloControl(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_choice("visits", self.visits, ("first", "every"))
-        check_choice("importance_sampling", self.importance_sampling, (None, "weighted", "ordinary"))
-        check_integer("max_episode_length", self.max_episode_length, 1)
-        check_choice("exploring_starts", self.exploring_starts, (True, False))
+        check_settings(
+            self, visits=Choice("first", "every"), importance_sampling=Choice(None, "weighted", "ordinary"),
+            max_episode_length=Integer(1), exploring_starts=FLAG,
+        )  # fmt: skip
         if self.exploring_starts and self.importance_sampling is not None:
             raise ValueError(
                 f"exploring_starts=True with importance_sampling={self.importance_sampling!r}: Monte Carlo ES is on-policy "

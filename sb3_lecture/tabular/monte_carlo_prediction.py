@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Choice, Integer, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import discounted_return, importance_ratio, ordinary_error, weighted_change
-from sb3_lecture.tabular.arguments import check_choice, check_integer
 from sb3_lecture.tabular.base import SAMPLE_AVERAGE, Rules
 from sb3_lecture.tabular.episodes import (
     MAX_EPISODE_LENGTH,
@@ -113,9 +113,10 @@ class MonteCarloPrediction(PredictionAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_choice("visits", self.visits, ("first", "every"))
-        check_choice("importance_sampling", self.importance_sampling, ("ordinary", "weighted"))
-        check_integer("max_episode_length", self.max_episode_length, 1)
+        check_settings(
+            self, visits=Choice("first", "every"), importance_sampling=Choice("ordinary", "weighted"),
+            max_episode_length=Integer(1),
+        )  # fmt: skip
         if self.importance_sampling == "weighted" and self.learning_rate != SAMPLE_AVERAGE:
             raise ValueError(f"learning_rate={self.learning_rate}; weighted importance sampling averages, use '1/N'")
 

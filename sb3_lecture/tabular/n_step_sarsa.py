@@ -11,9 +11,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import FLAG, Integer, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import n_step_return
-from sb3_lecture.tabular.arguments import check_choice, check_integer
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import Agent, choose, expected_value, step_size
 from sb3_lecture.tabular.sarsa import act_committed, commit
@@ -113,8 +113,7 @@ class NStepSarsa(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_integer("n_steps", self.n_steps, 1)
-        check_choice("expected", self.expected, (True, False))
+        check_settings(self, n_steps=Integer(1), expected=FLAG)
 
     def _rules(self) -> Rules:
         return (choose, update_expected) if self.expected else (act_committed, update)

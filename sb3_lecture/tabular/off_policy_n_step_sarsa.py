@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Real, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import importance_ratio, max_value, mean_value, off_policy_error
-from sb3_lecture.tabular.arguments import check_number
 from sb3_lecture.tabular.base import Rules
 from sb3_lecture.tabular.kernels import Agent, behavior, probability, step_size
 from sb3_lecture.tabular.n_step_sarsa import NStepSarsa, Window, is_due, make_window, oldest_return, pop, push
@@ -138,16 +138,6 @@ def make_ratio_window(n_envs: int, n_steps: int, n_actions: int) -> RatioWindow:
     )
 
 
-def check_target_eps(value: Any) -> None:
-    """Refuse an ε of the target policy that is none.
-
-    :raises TypeError: if it is neither a number nor None
-    :raises ValueError: if it is outside [0, 1]
-    """
-    if value is not None:
-        check_number("target_eps", value, 0.0, 1.0)
-
-
 def check_coverage(exploration: str, exploration_final_eps: float, target_eps: Any) -> None:
     """Refuse a behaviour policy under which the target's actions have no ratio.
 
@@ -196,7 +186,7 @@ class OffPolicyNStepSarsa(NStepSarsa):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_target_eps(self.target_eps)
+        check_settings(self, target_eps=Real(0, 1, none=True))
         check_coverage(self.exploration, self.exploration_final_eps, self.target_eps)
 
     def _rules(self) -> Rules:

@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_lecture.common.checks import Real, check_settings
 from sb3_lecture.exact.bellman import backup, q_from_v
 from sb3_lecture.exact.chain import episode_lengths, policy_evaluation
 from sb3_lecture.exact.law import law_of
@@ -169,10 +170,7 @@ class PlanningAlgorithm(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if not 0.0 < self.tol < np.inf:
-            raise ValueError(f"tol={self.tol}; it must be above 0 and finite")
-        if not np.isfinite(self.initial_value):
-            raise ValueError(f"initial_value={self.initial_value}; sweeps start from a finite number")
+        check_settings(self, tol=Real(above=0))
 
     def _rules(self) -> Rules:
         raise NotImplementedError("planning takes no steps in an env")

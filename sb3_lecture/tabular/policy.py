@@ -79,7 +79,7 @@ class TabularPolicy(BasePolicy):
         self.exploration, self.temperature, self.ucb_c = exploration, temperature, ucb_c
         self.initial_value, self.n_columns = initial_value, n_columns
         shape = (self.index.size, int(action_space.n) if n_columns is None else n_columns)
-        table = th.full(shape, initial_value, dtype=th.float64)
+        table = th.full(shape, float(initial_value), dtype=th.float64)
         self.table = th.nn.Parameter(table, requires_grad=False)  # float64 [S, A]
         pairs = (self.index.size, int(action_space.n))
         self.register_buffer("tries", th.zeros(pairs, dtype=th.int64))  # [S, A], how often an action was selected

@@ -20,6 +20,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from sb3_lecture.common.checks import Integer, check_settings
 from sb3_lecture.exact.bellman import backup
 from sb3_lecture.exact.solver import ending_policy
 from sb3_lecture.tabular.planning import PlanningAlgorithm, best_action, ending_start, rounding
@@ -86,11 +87,7 @@ class PolicyIteration(PlanningAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        if self.max_evaluation_sweeps is not None and not self.max_evaluation_sweeps >= 1:
-            raise ValueError(
-                f"max_evaluation_sweeps={self.max_evaluation_sweeps}; at least 1 (nearly value iteration), or None for "
-                "as many as the tolerance asks for"
-            )
+        check_settings(self, max_evaluation_sweeps=Integer(1, none=True))
 
     def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
         v, gamma = self.v_table, float(self.gamma)

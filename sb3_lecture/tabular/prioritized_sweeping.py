@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Integer, Real, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import outcome_value
-from sb3_lecture.tabular.arguments import check_integer, check_number
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.dyna_q import find_slot, make_model, remember
 from sb3_lecture.tabular.kernels import Agent, choose, step_size
@@ -189,9 +189,7 @@ class PrioritizedSweeping(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_integer("n_planning_steps", self.n_planning_steps, 1)
-        check_integer("model_outcomes", self.model_outcomes, 1)
-        check_number("threshold", self.threshold, 0.0)
+        check_settings(self, n_planning_steps=Integer(1), model_outcomes=Integer(1), threshold=Real(0))
 
     def _rules(self) -> Rules:
         return choose, update

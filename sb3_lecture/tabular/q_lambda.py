@@ -4,9 +4,9 @@ The TD error is Q-learning's. Traces fade by γλ as long as greedy actions are 
 about the greedy policy, so it cuts all traces. Deviation as in Sarsa(λ): traces below 1e-10 are 0.
 """
 
+from sb3_lecture.common.checks import Choice, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import accumulating_trace, max_value, q_learning, replacing_trace
-from sb3_lecture.tabular.arguments import check_choice
 from sb3_lecture.tabular.base import Rules
 from sb3_lecture.tabular.kernels import Agent
 from sb3_lecture.tabular.sarsa import act_committed, commit
@@ -47,7 +47,7 @@ class QLambda(SarsaLambda):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_choice("traces", self.traces, ("accumulating", "replacing"))
+        check_settings(self, traces=Choice("accumulating", "replacing"))
 
     def _rules(self) -> Rules:
         return act_committed, update_replacing if self.traces == "replacing" else update_accumulating

@@ -15,16 +15,15 @@ tied actions with equal chances. Deviation: σ is one number, where the box lets
 
 from typing import Any, NamedTuple
 
+from sb3_lecture.common.checks import FLAG, Integer, Real, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import q_sigma_return, q_sigma_return_without_control_variate
-from sb3_lecture.tabular.arguments import check_choice, check_integer, check_number
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import Agent, step_size
 from sb3_lecture.tabular.n_step_sarsa import Window, is_due, pop
 from sb3_lecture.tabular.off_policy_n_step_sarsa import (
     ON_POLICY,
     check_coverage,
-    check_target_eps,
     make_ratio_window,
     target,
     wait,
@@ -101,10 +100,7 @@ class QSigma(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_integer("n_steps", self.n_steps, 1)
-        check_number("sigma", self.sigma, 0.0, 1.0)
-        check_target_eps(self.target_eps)
-        check_choice("control_variate", self.control_variate, (True, False))
+        check_settings(self, n_steps=Integer(1), sigma=Real(0, 1), target_eps=Real(0, 1, none=True), control_variate=FLAG)
         if self.sigma > 0.0:
             check_coverage(self.exploration, self.exploration_final_eps, self.target_eps)
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Choice, Real, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import accumulating_trace, dutch_trace, replacing_trace, sarsa, true_online_change
-from sb3_lecture.tabular.arguments import check_choice, check_number
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import Agent, rate
 from sb3_lecture.tabular.sarsa import act_committed, commit
@@ -113,8 +113,7 @@ class SarsaLambda(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_number("lambda_", self.lambda_, 0.0, 1.0)
-        check_choice("traces", self.traces, tuple(UPDATES))
+        check_settings(self, lambda_=Real(0, 1), traces=Choice(*UPDATES))
 
     def _rules(self) -> Rules:
         return act_committed, UPDATES[self.traces]

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import accumulating_trace, dutch_trace, td_learning, true_online_change
-from sb3_lecture.tabular.arguments import check_choice, check_integer, check_number
 from sb3_lecture.tabular.base import Rules
 from sb3_lecture.tabular.kernels import Agent, rate, step_size
 from sb3_lecture.tabular.n_step_sarsa import is_due, make_window, oldest_return, pop, push
@@ -141,10 +141,10 @@ class TDPrediction(PredictionAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_choice("traces", self.traces, ("accumulating", "true-online"))
-        check_integer("n_steps", self.n_steps, 1)
+        check_settings(
+            self, traces=Choice("accumulating", "true-online"), n_steps=Integer(1), lambda_=Real(0, 1, none=True), offline=FLAG
+        )
         if self.lambda_ is not None:
-            check_number("lambda_", self.lambda_, 0.0, 1.0)
             if self.n_steps != 1:
                 raise ValueError(f"n_steps={self.n_steps}, lambda_={self.lambda_}; n_steps must be 1 where λ is given")
         elif self.traces == "true-online":

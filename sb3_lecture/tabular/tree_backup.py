@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Integer, Real, check_settings
 from sb3_lecture.common.compiling import rule
 from sb3_lecture.common.updates import tree_backup_return
-from sb3_lecture.tabular.arguments import check_integer
 from sb3_lecture.tabular.base import Rules, TabularAlgorithm
 from sb3_lecture.tabular.kernels import Agent, choose, step_size
 from sb3_lecture.tabular.n_step_sarsa import Window, is_due, make_window, pop, push
-from sb3_lecture.tabular.off_policy_n_step_sarsa import ON_POLICY, Target, check_target_eps, target
+from sb3_lecture.tabular.off_policy_n_step_sarsa import ON_POLICY, Target, target
 
 
 class TreeWindow(NamedTuple):
@@ -86,8 +86,7 @@ class TreeBackup(TabularAlgorithm):
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
-        check_integer("n_steps", self.n_steps, 1)
-        check_target_eps(self.target_eps)
+        check_settings(self, n_steps=Integer(1), target_eps=Real(0, 1, none=True))
 
     def _rules(self) -> Rules:
         return choose, update

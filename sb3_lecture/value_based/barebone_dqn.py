@@ -42,7 +42,7 @@ from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, Mult
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import check_arguments, check_finite
+from sb3_lecture.common.checks import FLAG, check_arguments, check_finite, naming_memory
 from sb3_lecture.common.optimizers import fused_adam, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.value_based.plain_net import Layers, clip_gradients, evaluate_layers, linear_layers
@@ -134,7 +134,7 @@ class BareboneDQN(SafeSave, OffPolicyAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals())
+        check_arguments(locals(), replay=FLAG, target_network=FLAG, double=FLAG)
         if double and not target_network:
             raise ValueError("double=True needs a second network to rate the action: pass target_network=True as well")
         if n_steps > 1 and not replay:
@@ -179,6 +179,7 @@ class BareboneDQN(SafeSave, OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("buffer_size", "train_freq")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         self._convert_train_freq()

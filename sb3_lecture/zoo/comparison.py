@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from sb3_lecture.zoo import configs, plotting, registry
+from sb3_lecture.common.checks import keywords_of
+from sb3_lecture.zoo import plotting, registry
 from sb3_lecture.zoo.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def episode_returns(
     :raises UserError: if the algorithm does not take the env or a value
     """
     cls = registry.algorithm(name)
-    known = configs._parameters(cls)
+    known = keywords_of(cls)
     own = {key: value for key, value in hyperparameters.items() if key in known}
     returns = []
     for seed in seeds:

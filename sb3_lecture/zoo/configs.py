@@ -5,7 +5,6 @@ environment id, or ``atari`` for all Atari games, or ``default``; the first entr
 """
 
 import importlib.resources
-import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,9 @@ def check_hyperparameters(algo: str, names: Any, source: str) -> None:
     :param source: where they come from, for the message
     :raises UserError: if one is unknown
     """
-    known = ZOO_KEYS | (_parameters(registry.algorithm(algo)) - _COMMAND_LINE_KEYS)
+    from sb3_lecture.common.checks import keywords_of  # not for --help
+
+    known = ZOO_KEYS | (set(keywords_of(registry.algorithm(algo))) - _COMMAND_LINE_KEYS)
     for name in names:
         if name in _COMMAND_LINE_KEYS:
             raise UserError(f"{source}: {name!r} is set on the command line, as --{name.replace('_', '-')}")
@@ -202,17 +203,3 @@ def _float(text: str) -> float | None:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _parameters(cls: type) -> set[str]:
-    """Names of all arguments of a class; where it passes ``**kwargs`` on, those of its parents too."""
-    names: set[str] = set()
-    for parent in cls.__mro__:
-        if "__init__" not in vars(parent):
-            continue
-        parameters = inspect.signature(parent.__init__).parameters.values()  # type: ignore[misc]
-        named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        names |= named - {"self"}
-        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
-            break
-    return names

@@ -17,8 +17,8 @@ NAN, INF = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("gamma", 0), ("gamma", 1.0), ("gamma", np.float32(0.5)), ("gamma", np.array(0.5)), ("learning_rate", lambda _: 0.1),
-        ("learning_rate", 0.0), ("n_steps", np.int64(3)), ("n_steps", np.array(3)), ("batch_size", 1), ("seed", None),
+        ("gamma", 0), ("gamma", 1.0), ("gamma", np.float32(0.5)), ("learning_rate", lambda _: 0.1),
+        ("learning_rate", 0.0), ("n_steps", np.int64(3)), ("batch_size", 1), ("seed", None),
         ("seed", 2**32 - 1), ("max_grad_norm", INF), ("train_freq", (1, "episode")), ("train_freq", 4), ("unknown", "x"),
         ("gradient_steps", -1), ("exploration_fraction", 1.0),
     ],
@@ -58,10 +58,12 @@ def test_what_is_out_of_range_is_named_with_its_value_and_range(name, value, tex
 @pytest.mark.parametrize(
     ("name", "value"),
     [("gamma", "0.9"), ("gamma", None), ("gamma", True), ("batch_size", NAN), ("batch_size", 16.0), ("n_steps", True),
-     ("n_steps", np.array([3])), ("gamma", np.array([0.5, 0.5])), ("learning_rate", None)],
+     ("n_steps", np.array([3])), ("n_steps", np.array(3)), ("gamma", np.array(0.5)), ("seed", np.int64(3)), 
+     ("stats_window_size", np.int64(3)), ("learning_rate", np.float32(0.1)), ("learning_rate", object),
+     ("policy_kwargs", []), ("tensorboard_log", 3), ("gamma", np.array([0.5, 0.5])), ("learning_rate", None)],
 )  # fmt: skip
 def test_another_type_is_a_type_error_that_names_it(name, value):
-    with pytest.raises(TypeError, match=f"{name}=.* must be .*, not a {type(value).__name__}"):
+    with pytest.raises(TypeError, match=rf"{name}=.* (must be .*|makes no number .*)"):
         check_arguments({name: value})
 
 

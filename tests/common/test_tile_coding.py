@@ -78,7 +78,7 @@ def test_points_that_are_no_numbers_are_refused(bad):
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         TileCoder(**{"low": [0, 0], "high": [1, 1], **arguments})
 
 

@@ -357,7 +357,7 @@ def test_numbers_that_are_none_stop_the_learner_in_one_line():
         (SemiGradientTD, {"target_policy": [0, 1]}, "each of the 7 states"),
         (SemiGradientTD, {"target_policy": PI, "behavior_policy": np.zeros(7, int)}, r"never takes.*\[0, 1\]"),
         (SemiGradientTD, {"behavior_policy": B, "lambda_": 0.5, "traces": "true-online"}, "are on-policy"),
-        (GradientTD, {"variant": "gtd"}, "'tdc', 'gtd2'"),
+        (GradientTD, {"variant": "gtd"}, "'tdc' or 'gtd2'"),
         (GradientTD, {"secondary_learning_rate": np.inf}, "secondary_learning_rate=inf"),
         (LSTD, {"lambda_": 2}, "lambda_=2"),
         (LSTD, {"ridge": 0}, "ridge=0"),

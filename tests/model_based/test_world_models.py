@@ -470,8 +470,8 @@ def test_a_loaded_run_goes_on_as_it_would_have(tmp_path):
     ("arguments", "words"),
     [
         ({"controller_env": "sleep"}, "controller_env='sleep' is unknown"),
-        ({"population_size": 3}, "population_size=3 must be at least 4"),
-        ({"temperature": -1.0}, "temperature=-1.0 must be at least 0"),
+        ({"population_size": 3}, "population_size=3 must be an integer of at least 4"),
+        ({"temperature": -1.0}, "temperature=-1.0 must be a finite number of at least 0"),
         ({"sigma": 0.0}, "sigma=0.0 must be a finite number above 0"),
         ({"policy_kwargs": {"latent_dim": 0}}, "latent_dim=0"),
         ({"policy": "CnnPolicy", "policy_kwargs": {}}, "CnnPolicy needs pictures"),

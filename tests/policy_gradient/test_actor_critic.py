@@ -114,7 +114,7 @@ def test_a_q_critic_refuses_continuous_actions_and_foreign_policies():
         ActorCritic(ActorCritic.policy_aliases["MlpPolicy"], "CartPole-v1", critic="q")
     with pytest.raises(ValueError, match="n_steps=1 of one env leaves nothing to standardise"):
         ActorCritic("MlpPolicy", "CartPole-v1", normalize_advantage=True)
-    with pytest.raises(ValueError, match='choose "v" or "q"'):
+    with pytest.raises(ValueError, match="choose 'v' or 'q'"):
         ActorCritic("MlpPolicy", "CartPole-v1", critic="w")
     with pytest.raises(ValueError, match="n_steps=0 must be an integer of at least 1"):
         ActorCritic("MlpPolicy", "CartPole-v1", n_steps=0)

@@ -1,7 +1,7 @@
 """Let things run for long and print what they gather: memory, open files, threads and processes; Linux only, see ``--help``.
 
-Each run has a process of its own. The first quarter warms up (compiled code, allocators, replay buffers that fill); growth is the
-median of the last quarter less that of the second. A run fails where that is over the bounds, or leaves a thread or a process.
+Each run has a process of its own. The first quarter warms up (compiled code, allocators, replay buffers that fill); growth is
+the median of the last quarter less that of the second. A run fails where that is over the bounds, or where a thread stays.
 """
 
 import argparse
