@@ -329,8 +329,8 @@ def test_numbers_that_are_none_stop_the_learner_in_one_line():
     env.bad_reward = np.nan
     with pytest.raises(ValueError, match="reward that is not finite"):
         SemiGradientQ("LinearPolicy", env, seed=0).learn(10)
-    with pytest.raises(ValueError, match=r"diverged at step .*learning_rate=1e\+200"):
-        SemiGradientQ("LinearPolicy", Shifted(), learning_rate=1e200, seed=0).learn(100)
+    with pytest.raises(ValueError, match=r"diverged at step .*learning_rate=1e\+38"):
+        SemiGradientQ("LinearPolicy", Shifted(), learning_rate=1e38, seed=0).learn(100)
     model = SemiGradientQ("LinearPolicy", "MountainCar-v0")
     with pytest.raises(ValueError, match="not finite"):
         model.predict(np.array([np.nan, 0.0], np.float32))

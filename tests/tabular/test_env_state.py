@@ -326,7 +326,7 @@ def test_arguments_out_of_their_range_are_named(cls, name, value, error):
 
 def test_numpy_numbers_are_numbers():
     model = sb3_lecture.NStepSarsa(
-        env=two_arms(), n_steps=np.int32(3), gamma=np.float32(0.5), learning_rate=np.float64(0.5), ucb_c=np.array(2.0)
+        env=two_arms(), n_steps=np.int32(3), gamma=np.float32(0.5), learning_rate=np.float64(0.5), ucb_c=np.float32(2.0)
     )
     assert model.memory.reward.shape == (1, 3)
 
