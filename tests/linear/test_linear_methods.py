@@ -330,7 +330,7 @@ def test_numbers_that_are_none_stop_the_learner_in_one_line():
     with pytest.raises(ValueError, match="reward that is not finite"):
         SemiGradientQ("LinearPolicy", env, seed=0).learn(10)
     with pytest.raises(ValueError, match=r"diverged at step .*learning_rate=1e\+38"):
-        SemiGradientQ("LinearPolicy", Shifted(), learning_rate=1e38, seed=0).learn(100)
+        SemiGradientQ("LinearPolicy", Shifted(), learning_rate=1e38, seed=0).learn(1000)
     model = SemiGradientQ("LinearPolicy", "MountainCar-v0")
     with pytest.raises(ValueError, match="not finite"):
         model.predict(np.array([np.nan, 0.0], np.float32))
