@@ -253,6 +253,15 @@ def test_a_model_of_the_time_without_biases_is_refused_in_one_line():
         model.set_parameters({"policy": old}, exact_match=True)
 
 
+def test_parameters_that_lack_one_are_set_unless_they_must_match():
+    model = build()
+    part = {name: p + 1.0 for name, p in model.policy.state_dict().items() if name != "slow_critic.last.bias"}
+    with pytest.raises(RuntimeError, match=r"slow_critic\.last\.bias"):
+        model.policy.load_state_dict(part)
+    model.set_parameters({"policy": part}, exact_match=False)
+    th.testing.assert_close(model.policy.return_range, part["return_range"])
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("parts", [{}, {"norm": "rms", "layers": 3}, {"blocks": 1}])
 @pytest.mark.parametrize("actions", [spaces.Box(-1.0, 1.0, (2,), np.float32), spaces.Discrete(4)])
