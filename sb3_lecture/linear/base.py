@@ -274,7 +274,7 @@ class LinearControl(LinearAlgorithm):
 
     @exploration_rate.setter
     def exploration_rate(self, epsilon: float) -> None:
-        check_unit(epsilon, "exploration_rate")
+        check_arguments({"exploration_rate": epsilon}, exploration_rate=Real(0, 1))
         self.policy.epsilon[0] = epsilon
 
     def q_values(self, observation: Any) -> np.ndarray:

@@ -260,7 +260,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
 
     @exploration_rate.setter
     def exploration_rate(self, epsilon: float) -> None:
-        check_number("exploration_rate", epsilon, 0.0, 1.0)
+        check_arguments({"exploration_rate": epsilon}, exploration_rate=Real(0, 1))
         self.policy.epsilon[0] = epsilon
 
     @property
