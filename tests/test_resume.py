@@ -14,19 +14,39 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3 import A2C, SAC
 from stable_baselines3.common.callbacks import EveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecNormalize
 from test_contract import OURS, build
 
+from sb3_lecture import (
+    LSTD,
+    REINFORCE,
+    ActorCritic,
+    PolicyEvaluation,
+    PolicyIteration,
+    PPOPenalty,
+    QLearning,
+    SemiGradientSarsa,
+    ValueIteration,
+)
+from sb3_lecture.common import checkpoint
+from sb3_lecture.common.env_state import CannotSave, SubprocVecEnv, get_env_state, set_env_state
+from sb3_lecture.common.packing import pack, unpack
 from sb3_lecture.common.vec_env import make_native_vec_env
-from sb3_lecture.policy_gradient.actor_critic import ActorCritic
-from sb3_lecture.tabular.q_learning import QLearning
 from sb3_lecture.zoo import registry
+from sb3_lecture.zoo.resuming import RunCheckpoint
 
-#: planners that are done at once, and a walk of a thousand states that is paid at its ends alone
-STILL = ("value_iteration", "policy_iteration", "policy_evaluation", "gradient_td", "lstd", "semi_gradient_td")
+#: whose parameters the second half leaves alone: planners that are done at once, a walk of a thousand states that is paid at
+#: its ends alone, and a controller whose generation is not over yet
+STILL = (
+    "value_iteration", "policy_iteration", "policy_evaluation", "gradient_td", "lstd", "semi_gradient_td", "world_models",
+)  # fmt: skip
 STEPS = 61  # of each half: inside an episode, a rollout and a batch of games
+#: what says when learning began, and how long it took
+CLOCKS = ("t", "elapsed", "start_time", "_num_timesteps_at_start")
 #: cases beside the registry's own worlds: algorithm, env, what else
 MORE = {
     "native": ("q_learning", lambda: make_native_vec_env("Lecture/Maze-v0", 3, seed=1)),
@@ -75,7 +95,7 @@ def content(path):
         if isinstance(part, dict):
             if part.get("~") in ("array", "tensor", "scalar"):
                 return {**part, "v": sums[part["v"]]}
-            return {key: walk(inner) for key, inner in part.items() if key not in ("t", "elapsed", "start_time")}
+            return {key: walk(inner) for key, inner in part.items() if key not in CLOCKS}
         return [walk(inner) for inner in part] if isinstance(part, list) else part
 
     return walk(head)
@@ -134,6 +154,85 @@ def test_every_class_goes_on_in_another_process_as_if_nothing_had_happened(n_env
 
 def test_every_kind_of_env_goes_on_where_it_stood(tmp_path):
     check(tmp_path, list(MORE), 1)
+
+
+class At(RunCheckpoint):
+    """The checkpoint of one chance alone."""
+
+    def __init__(self, folder, chance):
+        super().__init__(folder, every=0.0)
+        self.left = chance
+
+    def _save(self):
+        self.left -= 1
+        if self.left == 0:
+            super()._save()
+
+
+#: what goes on from the midst of its ``learn``: class, env, arguments, steps, and the chance at which it is saved
+MIDST = {
+    "sweeps": (ValueIteration, "Lecture/Maze-v0", {}, 10**6, 5),
+    "ending sweeps": (ValueIteration, "Lecture/CliffWalking-v0", {"gamma": 1.0}, 10**6, 3),
+    "evaluation": (PolicyIteration, "Lecture/Maze-v0", {"max_evaluation_sweeps": 7}, 10**6, 5),
+    "improvement": (PolicyIteration, "Lecture/Maze-v0", {"max_evaluation_sweeps": 7}, 10**6, 7),
+    "last improvement": (PolicyIteration, "Lecture/Maze-v0", {"max_evaluation_sweeps": 7}, 10**6, 13),
+    "given policy": (PolicyEvaluation, "Lecture/RandomWalk-v0", {"gamma": 1.0}, 84, 2),
+    "all sweeps it may": (PolicyEvaluation, "Lecture/RandomWalk-v0", {"gamma": 1.0}, 84, 4),
+    "linear control": (SemiGradientSarsa, "MountainCar-v0", {}, 90, 40),
+    "linear prediction": (LSTD, "Lecture/RandomWalk-v0", {"lambda_": 0.5}, 90, 40),
+    "gSDE, A2C's": (ActorCritic, "Pendulum-v1", {"use_sde": True, "n_steps": 7}, 70, 4),
+    "gSDE, drawn again": (PPOPenalty, "Pendulum-v1", {"use_sde": True, "sde_sample_freq": 3, "n_steps": 64}, 192, 1),
+    "gSDE, REINFORCE's": (REINFORCE, "Pendulum-v1", {"use_sde": True, "n_episodes": 1}, 600, 1),
+    "gSDE, SB3's": (A2C, "Pendulum-v1", {"use_sde": True, "n_steps": 7}, 70, 4),
+    "gSDE, off-policy": (SAC, "Pendulum-v1", {"use_sde": True, "learning_starts": 5, "batch_size": 4}, 60, 30),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIDST)
+def test_a_checkpoint_in_the_midst_of_learning_goes_on_as_if_nothing_had_happened(name, tmp_path):
+    cls, env, arguments, steps, chance = MIDST[name]
+    small = {"policy_kwargs": {"net_arch": [8]}, "device": "cpu"} if "Pendulum" in env else {}
+
+    def make():
+        return cls("MlpPolicy", make_vec_env(env, 1, seed=1), seed=3, **small, **arguments)
+
+    whole = make().learn(steps, callback=At(tmp_path, chance))
+    checkpoint.save(whole, tmp_path / "whole.zip")
+    np.random.seed(0)
+    resumed = checkpoint.load(tmp_path / "checkpoint.zip", env=make().env, device="cpu")
+    left = steps - resumed.num_timesteps
+    assert 0 <= left < steps
+    resumed.learn(left, reset_num_timesteps=False, callback=At(tmp_path, -1))
+    checkpoint.save(resumed, tmp_path / "resumed.zip")
+    assert not differences(content(tmp_path / "whole.zip"), content(tmp_path / "resumed.zip"))
+
+
+@pytest.mark.slow  # six processes
+def test_envs_in_processes_go_on_where_they_stood():
+    def make():
+        return SubprocVecEnv([lambda: Monitor(gym.make("Lecture/Maze-v0")), lambda: Monitor(gym.make("FrozenLake-v1"))])
+
+    env, other = make(), make()
+    env.seed(5)
+    env.reset()
+    for _ in range(7):
+        env.step([1, 1])
+    packed = pack(get_env_state(env))
+    set_env_state(other, unpack(packed.tree, packed.arrays))
+    for action in (2, 1, 3, 0) * 20:
+        *here, infos = env.step([action] * 2)
+        *there, others = other.step([action] * 2)
+        np.testing.assert_array_equal(here, there)
+        assert [info.get("episode", {}).get("r") for info in infos] == [info.get("episode", {}).get("r") for info in others]
+    alone = SubprocVecEnv([lambda: gym.make("Lecture/Maze-v0")])
+    with pytest.raises(CannotSave, match="the file is of 2, the env is 1"):
+        set_env_state(alone, unpack(packed.tree, packed.arrays))
+    stateless = SubprocVecEnv([Stateless])
+    with pytest.raises(CannotSave, match=r"Stateless has no get_state"):
+        get_env_state(stateless)
+    stateless.reset()  # its process lives
+    for one in (env, other, alone, stateless):
+        one.close()
 
 
 class Stateless(gym.Env):

@@ -36,7 +36,7 @@ from sb3_lecture.common.archive import File, find_file, is_archive, read_archive
 from sb3_lecture.common.env_state import needs_reset
 from sb3_lecture.common.old_files import missing_fields, read_pickle, read_zip
 from sb3_lecture.common.packing import name_of, resolve
-from sb3_lecture.common.resume import RUNNING, capture, set_callback_state, set_env, set_random, set_running
+from sb3_lecture.common.resume import RUNNING, capture, set_callback_state, set_env, set_noise, set_random, set_running
 
 __all__ = ["SafeSave", "load", "load_replay_buffer", "load_statistics", "save", "save_statistics", "take_up"]
 
@@ -64,6 +64,7 @@ def save(
     include_replay: bool = False,
     callback: BaseCallback | None = None,
     notes: dict[str, str] | None = None,
+    rollout_begun: bool = False,
 ) -> None:
     """Save any SB3 model in a file without pickles.
 
@@ -74,6 +75,7 @@ def save(
     :param include_replay: keep the replay buffer too (default False)
     :param callback: whose counters are kept; None: those of the last ``learn``, of our classes
     :param notes: further texts to put into the zip, by the names of their entries
+    :param rollout_begun: a callback saves in ``on_rollout_start``, by when gSDE has drawn its noise: keep that (default False)
     :raises OSError: if the disk is full; the file that was there stays as it was
     """
     names, variables = model._get_torch_save_params()
@@ -86,8 +88,10 @@ def save(
         "data": {key: value for key, value in vars(model).items() if key not in left_out},
         "params": model.get_parameters(),
         "variables": {name: recursive_getattr(model, name) for name in variables},
-        "resume": capture(model, callback or getattr(model, "_callback", None)) if pending is None else pending,
+        "resume": pending,
     }
+    if pending is None:
+        content["resume"] = capture(model, callback or getattr(model, "_callback", None), rollout_begun)
     if include_replay:
         replay = getattr(model, "replay_buffer", None)
         on_disk = getattr(replay, "memmap_id", None) is not None  # it stays where it is
@@ -402,6 +406,7 @@ def _take_up(model: Any, resume: dict[str, Any]) -> dict[str, Any] | None:
     set_running(model, running)
     if "random" in resume:
         set_random(model, resume["random"])
+        set_noise(model, resume.get("noise"))
     return resume["callbacks"]
 
 

@@ -1,16 +1,19 @@
 """Where envs stand: taken down as plain values, and put back into other envs of the same kind.
 
 What is known how to save: this package's worlds (``get_state`` and ``set_state``, which any env can have), Gymnasium's
-classic control and toy text, the wrappers in ``WRAPPERS``, SB3's DummyVecEnv and its wrappers, ``GymnasiumVecEnv``. For the
-others ``CannotSave`` says which class it was.
+classic control and toy text, the wrappers in ``WRAPPERS``, SB3's DummyVecEnv and its wrappers, ``GymnasiumVecEnv``, and the
+``SubprocVecEnv`` below. For the others ``CannotSave`` says which class it was.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import SyncVectorEnv, VectorEnv
+from stable_baselines3.common import vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -27,7 +30,7 @@ from stable_baselines3.common.vec_env import (
 from sb3_lecture.common.packing import pack
 from sb3_lecture.common.vec_env import GymnasiumVecEnv
 
-__all__ = ["CannotSave", "get_env_state", "needs_reset", "set_env_state"]
+__all__ = ["CannotSave", "SubprocVecEnv", "get_env_state", "needs_reset", "set_env_state"]
 
 #: wrapper, by module and name → the attributes that change from step to step
 WRAPPERS: dict[str, tuple[str, ...]] = {
@@ -66,6 +69,34 @@ STATELESS = (VecTransposeImage, VecExtractDictObs, VecCheckNan)
 
 class CannotSave(ValueError):
     """An env whose state nobody knows how to save; the message names it."""
+
+
+class SubprocVecEnv(vec_env.SubprocVecEnv):
+    """SB3's SubprocVecEnv, whose processes can be asked where their envs stand; its arguments."""
+
+    def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None) -> None:
+        super().__init__([partial(_stateful, make) for make in env_fns], start_method)
+
+
+def _stateful(make: Callable[[], gym.Env]) -> gym.Env:
+    """Make an env that answers ``env_method`` with its state, or why it has none: an error would end its process."""
+    env: Any = make()
+
+    def whole_state() -> list[Any] | str:
+        try:
+            return _gym_state(env)
+        except CannotSave as error:
+            return str(error)
+
+    def set_whole_state(parts: list[Any]) -> str | None:
+        try:
+            _set_gym_state(env, parts)
+        except (CannotSave, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            return str(error)
+        return None
+
+    env.whole_state, env.set_whole_state = whole_state, set_whole_state
+    return env
 
 
 def get_env_state(env: VecEnv) -> dict[str, Any]:
@@ -134,7 +165,19 @@ def _vec_state(env: VecEnv) -> dict[str, Any]:
     if isinstance(env, GymnasiumVecEnv):
         own = {name: getattr(env, name) for name in ("_returns", "_lengths", "_resetting") if hasattr(env, name)}
         return state | {"own": own, "vector": _vector_state(env.venv), "elapsed": time.time() - env._start_time}
+    if isinstance(env, SubprocVecEnv):
+        return state | {"envs": [_told(answer) for answer in env.env_method("whole_state")]}
     raise CannotSave(f"{type(env).__name__} keeps its envs in other processes, or is not known")
+
+
+def _told(answer: Any) -> Any:
+    """What a process said of its env.
+
+    :raises CannotSave: if it is why it has no state
+    """
+    if isinstance(answer, str):
+        raise CannotSave(answer)
+    return answer
 
 
 def _set_vec_state(env: VecEnv, state: dict[str, Any]) -> None:
@@ -156,6 +199,10 @@ def _set_vec_state(env: VecEnv, state: dict[str, Any]) -> None:
         _same(len(env.envs), len(state["envs"]))
         for one, part in zip(env.envs, state["envs"], strict=True):
             _set_gym_state(one, part)
+    elif isinstance(env, SubprocVecEnv):
+        _same(env.num_envs, len(state["envs"]))
+        for i, part in enumerate(state["envs"]):
+            _told(env.env_method("set_whole_state", part, indices=i)[0])
     elif isinstance(env, GymnasiumVecEnv):
         for name, value in state["own"].items():
             setattr(env, name, value)

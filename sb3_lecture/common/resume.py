@@ -1,6 +1,7 @@
 """What ``learn`` needs to go on in another process as if nothing had happened, beside what SB3 saves.
 
 random      Python's, NumPy's and PyTorch's random states, the action space's generator
+noise       what gSDE has drawn for the rollout that begins
 running     the last observations, and what an algorithm keeps of its running episodes (its class names it: ``_running``)
 env         where the envs stand (``env_state``)
 callbacks   their counters and records, and where their evaluation envs stand
@@ -18,7 +19,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sb3_lecture.common.env_state import CannotSave, get_env_state, set_env_state
 from sb3_lecture.common.packing import pack
 
-__all__ = ["callback_state", "capture", "get_random", "set_callback_state", "set_env", "set_random", "set_running"]
+__all__ = [
+    "callback_state", "capture", "get_random", "set_callback_state", "set_env", "set_noise", "set_random", "set_running",
+]  # fmt: skip
 
 #: what every algorithm keeps of its running episodes
 RUNNING = ("_last_obs", "_last_episode_starts", "_last_original_obs")
@@ -32,16 +35,18 @@ COUNTERS = (
 CHILDREN = ("callbacks", "callback", "callback_on_new_best")
 
 
-def capture(model: BaseAlgorithm, callback: BaseCallback | None) -> dict[str, Any]:
+def capture(model: BaseAlgorithm, callback: BaseCallback | None, rollout_begun: bool = False) -> dict[str, Any]:
     """Take down all that ``learn`` needs to go on.
 
     :param model: any SB3 model
     :param callback: the callbacks of its last ``learn``; None: none
+    :param rollout_begun: whether ``learn`` is at the start of a rollout, and gSDE has drawn its noise for it
     :return: values as ``packing.pack`` takes them
     """
     names = (*RUNNING, *getattr(model, "_running", ()))
     state: dict[str, Any] = {
         "random": get_random(model),
+        "noise": _noise(model) if rollout_begun and getattr(model, "use_sde", False) else None,
         "running": {name: value for name in names if _has(model, name) and not pack(value := _find(model, name)).lost},
         "n_envs": model.n_envs,
         "statistics": _statistics(model),
@@ -130,6 +135,34 @@ def set_random(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     np.random.set_state(state["numpy"])
     th.set_rng_state(state["torch"])
     _set_space_generators(model.action_space, state["action_space"])
+
+
+#: what gSDE's distribution holds of its noise
+NOISE = ("exploration_mat", "exploration_matrices")
+
+
+def _actor(model: Any) -> Any:
+    """What draws gSDE's noise: an actor-critic's policy, or an off-policy learner's actor."""
+    return getattr(model, "actor", None) or model.policy
+
+
+def _noise(model: BaseAlgorithm) -> dict[str, th.Tensor]:
+    """Take down what gSDE has drawn."""
+    return {name: getattr(_actor(model).action_dist, name) for name in NOISE}
+
+
+def set_noise(model: BaseAlgorithm, noise: dict[str, th.Tensor] | None) -> None:
+    """Let gSDE have in the place of its next draw what it had drawn."""
+    if noise is None:
+        return
+    actor = _actor(model)
+
+    def take(*_: Any) -> None:
+        del actor.reset_noise  # the next draw is one again
+        for name in NOISE:
+            setattr(actor.action_dist, name, noise[name].to(model.device))
+
+    actor.reset_noise = take
 
 
 def _parts(space: spaces.Space) -> list[spaces.Space]:

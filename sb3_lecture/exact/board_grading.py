@@ -16,7 +16,7 @@ import numpy as np
 from sb3_lecture.common.callbacks import PeriodicEvaluation
 from sb3_lecture.common.opponents import legal_actions
 from sb3_lecture_envs.board.game import PLY, Game
-from sb3_lecture_envs.board.players import ILLEGAL, optimal_moves
+from sb3_lecture_envs.board.players import ILLEGAL, RandomPlayer, optimal_moves
 
 Player = Callable[[np.ndarray, np.ndarray], np.ndarray]
 BATCH = 512  # positions shown to a player at once
@@ -163,10 +163,13 @@ class _Checkpoint:
     """A model with the parameters that it had once.
 
     :param model: whose policy alone decides
+    :param weights: these parameters; None: the present ones
+    :param raw: whether the raw network plays
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model, self.weights, self.play = model, deepcopy(model.policy.state_dict()), model_player(model)
+    def __init__(self, model: Any, weights: dict[str, Any] | None = None, raw: bool = False) -> None:
+        self.model, self.play = model, model_player(model.policy if raw else model)
+        self.weights = deepcopy(model.policy.state_dict()) if weights is None else weights
 
     def __call__(self, observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
         present = deepcopy(self.model.policy.state_dict())
@@ -218,7 +221,11 @@ class BoardEvalCallback(PeriodicEvaluation):
         self.n_checkpoints, self.random_plies, self.raw, self.seed = n_checkpoints, random_plies, raw, seed
         self.last: dict[str, float] = {}
         self.evaluations: list[tuple[int, dict[str, float]]] = []
-        self._past: list[tuple[_Checkpoint, float]] = []  # newest last, with their ratings
+        self._past: list[tuple[dict[str, Any], float]] = []  # newest last: parameters, and their rating
+        self._generators: dict[str, np.random.Generator] = {}  # of the opponents
+
+    #: what a resumed run goes on with
+    resume_names = ("_past", "_generators", "last")
 
     def _prepare(self) -> None:
         found = self.training_env.get_attr("game", [0])[0] if self.training_env.has_attr("game") else None
@@ -226,18 +233,25 @@ class BoardEvalCallback(PeriodicEvaluation):
             raise ValueError("BoardEvalCallback grades board games; for a TabularMDP there is ExactEvalCallback")
         self.game = found
         self._players: dict[str, Player] = {}
+        if self.model.num_timesteps == 0:
+            self._generators = {}
         for opponent in self.opponents:
             if callable(opponent):
                 self._players[getattr(opponent, "__name__", type(opponent).__name__)] = opponent
             elif opponent == "random":
-                self._players["random"] = random_player(self.seed)
+                self._play_on("random", RandomPlayer(self.seed))
             elif opponent == "perfect":
                 try:
-                    self._players["perfect"] = perfect_player(self.game, self.seed)
+                    self._play_on("perfect", self.game.perfect_player(self.seed))
                 except ValueError:  # no exact solver
                     continue
             else:
                 raise ValueError(f"{opponent!r} is no opponent: give 'random', 'perfect' or a player")
+
+    def _play_on(self, name: str, player: Any) -> None:
+        """Let an opponent draw on from where it was, in training that goes on."""
+        player.rng = self._generators.setdefault(name, player.rng)
+        self._players[name] = player.batch
 
     def _evaluate(self, timesteps: int) -> dict[str, Any]:
         player = model_player(self.model.policy if self.raw else self.model)
@@ -257,15 +271,13 @@ class BoardEvalCallback(PeriodicEvaluation):
         return {"timesteps": [steps for steps, _ in self.evaluations], **columns}
 
     def _rate(self, player: Player) -> float:
-        played = [
-            (past_rating, play_match(self.game, (player, past), self.n_games, self.seed + 1, self.random_plies).score)
-            for past, past_rating in self._past
-        ]
+        played = []
+        for weights, past_rating in self._past:
+            past = _Checkpoint(self.model, weights, self.raw)
+            record = play_match(self.game, (player, past), self.n_games, self.seed + 1, self.random_plies)
+            played.append((past_rating, record.score))
         new = rating(played, self.n_games)
-        checkpoint = _Checkpoint(self.model)
-        if self.raw:
-            checkpoint.play = player
-        self._past = [*self._past, (checkpoint, new)][-self.n_checkpoints :]
+        self._past = [*self._past, (_Checkpoint(self.model).weights, new)][-self.n_checkpoints :]
         return new
 
 

@@ -50,7 +50,7 @@ class LinearAlgorithm(SafeSave, BaseAlgorithm):
     """
 
     _running = ("_rng", "_memory", "_x", "_action", "_rho")
-    _whole_at = "never"
+    _whole_at = "step"
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"LinearPolicy": LinearPolicy, "MlpPolicy": LinearPolicy}
     policy: LinearPolicy

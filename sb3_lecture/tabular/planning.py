@@ -160,7 +160,9 @@ class PlanningAlgorithm(TabularAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"TabularPolicy": PlannedPolicy, "MlpPolicy": PlannedPolicy}
     _n_columns = 1
-    _whole_at = "never"  # a sweep's method keeps where it is to itself; planning again gives the same
+    _running = ("_plan",)
+    #: where the sweeps stand; None: not begun. A callback may stop them, and the next ``learn`` go on
+    _plan: dict[str, Any] | None = None
 
     def __init__(
         self, policy: Any = "TabularPolicy", env: Any = None, gamma: float = 0.99, tol: float = 1e-8, **kwargs: Any
@@ -209,7 +211,10 @@ class PlanningAlgorithm(TabularAlgorithm):
         return float(episode_lengths(mdp, policy)[0].max())
 
     def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
-        """Sweep until the tolerance is reached; yields the largest change after every sweep."""
+        """Sweep until the tolerance is reached; yields the largest change after every sweep.
+
+        All that the next sweep needs, beside the policy's tables, stands in ``_plan`` at each yield.
+        """
         raise NotImplementedError
 
     def learn(
@@ -227,7 +232,8 @@ class PlanningAlgorithm(TabularAlgorithm):
         :param callback: SB3's callbacks, called after every sweep; False from one of them stops
         :param log_interval: sweeps between two log tables; None: none
         :param tb_log_name: name of the run in TensorBoard; None: the class's name
-        :param reset_num_timesteps: whether the step counter starts anew; the values stay what they are
+        :param reset_num_timesteps: whether the step counter and the method start anew (the values stay what they are), or the
+            sweeps go on where a callback or ``total_timesteps`` stopped them, if any are left
         :param progress_bar: whether to show one
         :return: the model
         """
@@ -235,6 +241,8 @@ class PlanningAlgorithm(TabularAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
         assert self.env is not None
+        if reset_num_timesteps:
+            self._plan = None
         mdp = stated_law(self.env)
         if mdp.n_states != self.policy.index.size:
             raise ValueError(
@@ -248,7 +256,10 @@ class PlanningAlgorithm(TabularAlgorithm):
         callback.on_rollout_start()
         infos: list[dict[str, Any]] = [{} for _ in range(self.n_envs)]
         dones, rewards = np.zeros(self.n_envs, np.bool_), np.zeros(self.n_envs)
-        for sweep, change in enumerate(self._sweeps(mdp), start=1):
+        left = reset_num_timesteps or self.num_timesteps < total_timesteps
+        for change in self._sweeps(mdp) if left else ():
+            assert self._plan is not None
+            self._plan["sweeps"] = sweep = self._plan.get("sweeps", 0) + 1
             self.num_timesteps += mdp.n_states
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self.logger.record("planning/change", change)

@@ -47,18 +47,24 @@ class PolicyEvaluation(PlanningAlgorithm):
 
     def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
         pi = self.policy.probabilities.numpy()  # type: ignore[union-attr, operator]
-        enough, change = self._largest_change(), np.inf
-        if self.gamma == 1.0:
-            endless = ~np.isfinite(policy_evaluation(mdp, pi, 1.0))
-            if endless.any():
-                raise ValueError(
-                    f"gamma=1, but from state {int(np.argmax(endless))} this policy may go on for ever with rewards: its "
-                    "value is not finite; use gamma < 1 or a policy that ends its episodes"
-                )
-            steps, staying = episode_lengths(mdp, pi)
-            self.v_table[staying] = 0.0
-            enough = self._largest_change(float(steps.max()))
+        if self._plan is None:
+            self._plan = {"enough": self._begin(mdp, pi), "change": np.inf}
+        plan = self._plan
         law = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, mdp.expected_reward)
-        while change > max(enough, rounding(self.v_table)):
-            change = evaluation_sweep(*law, float(self.gamma), self.v_table, pi)
-            yield change
+        while plan["change"] > max(plan["enough"], rounding(self.v_table)):
+            plan["change"] = evaluation_sweep(*law, float(self.gamma), self.v_table, pi)
+            yield plan["change"]
+
+    def _begin(self, mdp: TabularMDP, pi: np.ndarray) -> float:
+        """Look whether the values are finite; returns the largest change of a sweep that proves the tolerance."""
+        if self.gamma < 1.0:
+            return self._largest_change()
+        endless = ~np.isfinite(policy_evaluation(mdp, pi, 1.0))
+        if endless.any():
+            raise ValueError(
+                f"gamma=1, but from state {int(np.argmax(endless))} this policy may go on for ever with rewards: its "
+                "value is not finite; use gamma < 1 or a policy that ends its episodes"
+            )
+        steps, staying = episode_lengths(mdp, pi)
+        self.v_table[staying] = 0.0
+        return self._largest_change(float(steps.max()))

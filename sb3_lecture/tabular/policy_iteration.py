@@ -94,27 +94,41 @@ class PolicyIteration(PlanningAlgorithm):
         actions: np.ndarray = self.policy.actions.numpy()  # type: ignore[union-attr, operator]
         law = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, mdp.expected_reward, gamma, v, actions)
         order = ending_policy(mdp, gamma).order
-        if gamma == 1.0:
-            v[:], actions[:] = (start := ending_start(mdp)).v, start.actions
-        elif self.max_evaluation_sweeps is not None:
-            v[:] = min(0.0, float(mdp.expected_reward.min())) / (1.0 - gamma)
-        self.policy_stable, self.n_improvements, found = False, 0, np.inf
+        if self._plan is None:
+            if gamma == 1.0:
+                v[:], actions[:] = (start := ending_start(mdp)).v, start.actions
+            elif self.max_evaluation_sweeps is not None:
+                v[:] = min(0.0, float(mdp.expected_reward.min())) / (1.0 - gamma)
+            self.policy_stable, self.n_improvements = False, 0
+            self._plan = self._evaluation(mdp, np.inf)
+        plan = self._plan
         while not self.policy_stable:
-            steps = self._longest_episode(mdp, actions) if gamma == 1.0 else 1.0 / (1.0 - gamma)
-            enough = self._largest_change(steps)  # |v - v*| ≤ steps · max |T v - v|
             # policy evaluation
-            theta, delta, k = 0.5 * enough, np.inf, 0
-            if self.max_evaluation_sweeps is not None:
-                theta = max(theta, 0.1 * found)
-            while delta > max(theta, rounding(v)) and k != self.max_evaluation_sweeps:
-                delta = policy_sweep(*law, order)
-                k += 1
-                yield delta
+            while plan["delta"] > max(plan["theta"], rounding(v)) and plan["k"] != self.max_evaluation_sweeps:
+                plan["delta"] = policy_sweep(*law, order)
+                plan["k"] += 1
+                yield plan["delta"]
             # policy improvement
+            enough = plan["enough"]
             changed, found = improvement_sweep(*law, max(0.4 * enough, rounding(v)))
             self.n_improvements += 1
             self.policy_stable = changed == 0 and found <= max(enough, 4.0 * rounding(v))
             self.logger.record("planning/improvements", self.n_improvements)
             self.logger.record("planning/changed_actions", changed)
             self.logger.record("planning/policy_stable", int(self.policy_stable))
+            if not self.policy_stable:
+                plan |= self._evaluation(mdp, found)
             yield found
+
+    def _evaluation(self, mdp: TabularMDP, found: float) -> dict[str, Any]:
+        """Where an evaluation of the present policy begins.
+
+        :param found: the largest difference that the improvement before it found
+        :return: k, sweeps so far; delta, the last one's change; theta, at which it ends; enough, the Bellman error that proves
+            the tolerance: |v - v*| ≤ steps · max |T v - v|
+        """
+        actions: np.ndarray = self.policy.actions.numpy()  # type: ignore[union-attr, operator]
+        steps = self._longest_episode(mdp, actions) if self.gamma == 1.0 else 1.0 / (1.0 - self.gamma)
+        enough = self._largest_change(steps)
+        theta = 0.5 * enough if self.max_evaluation_sweeps is None else max(0.5 * enough, 0.1 * found)
+        return {"k": 0, "delta": np.inf, "theta": theta, "enough": enough}

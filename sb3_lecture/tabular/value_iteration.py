@@ -38,14 +38,18 @@ class ValueIteration(PlanningAlgorithm):
 
     def _sweeps(self, mdp: TabularMDP) -> Iterator[float]:
         actions: np.ndarray = self.policy.actions.numpy()  # type: ignore[union-attr, operator]
-        if self.gamma == 1.0:
-            start = ending_start(mdp)
-            if not every_cycle_costs(mdp):
-                actions[:], self.v_table[:] = start
+        if self._plan is None:
+            if self.gamma == 1.0:
+                start = ending_start(mdp)
+                if not every_cycle_costs(mdp):
+                    actions[:], self.v_table[:] = start
+            self._plan = {"enough": self._largest_change(), "change": np.inf, "measured": np.full_like(actions, -1)}
+        plan = self._plan
         law = (mdp.row_ptr, mdp.next_state, mdp.prob, mdp.terminated, mdp.expected_reward)
-        enough, change, measured = self._largest_change(), np.inf, np.full_like(actions, -1)
-        while change > max(enough, rounding(self.v_table)):
-            change = optimality_sweep(*law, float(self.gamma), self.v_table, actions, rounding(self.v_table))
-            yield change
-            if self.gamma == 1.0 and change <= self.tol and (actions != measured).any():
-                enough, measured = self._largest_change(self._longest_episode(mdp, actions)), actions.copy()
+        while True:
+            if self.gamma == 1.0 and plan["change"] <= self.tol and (actions != plan["measured"]).any():
+                plan |= {"enough": self._largest_change(self._longest_episode(mdp, actions)), "measured": actions.copy()}
+            if plan["change"] <= max(plan["enough"], rounding(self.v_table)):
+                return
+            plan["change"] = optimality_sweep(*law, float(self.gamma), self.v_table, actions, rounding(self.v_table))
+            yield plan["change"]

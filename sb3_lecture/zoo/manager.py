@@ -51,7 +51,8 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_lecture.common import checkpoint
 from sb3_lecture.common.callbacks import CheckpointCallback, EvalCallback, WholeFiles
-from sb3_lecture.common.files import clear_torn, written
+from sb3_lecture.common.env_state import SubprocVecEnv
+from sb3_lecture.common.files import clear_torn, write_bytes, written
 from sb3_lecture.common.render_callback import TerminalRenderCallback
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.model_based.dream_video import DreamCallback
@@ -82,6 +83,8 @@ class LectureExperimentManager(ExperimentManager):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.vec_env_class is not DummyVecEnv:
+            self.vec_env_class = SubprocVecEnv
         self._opened: list[VecEnv] = []
         resumed = getattr(self.args, "resume", None)
         self.resumed = None if resumed is None else Path(resumed)  # the run's folder
@@ -250,8 +253,8 @@ class LectureExperimentManager(ExperimentManager):
             plain = {key: safe.plain(value) for key, value in sorted(values.items()) if not callable(value)}
             if plain.get("study") and name == "args.yml":
                 plain["study"] = hide_passwords(plain["study"])
-            (folder / name).write_text(yaml.safe_dump(plain), encoding="utf-8")
-        (folder / "command.txt").write_text(hide_passwords(shlex.join(sys.orig_argv)), encoding="utf-8")
+            write_bytes(folder / name, yaml.safe_dump(plain).encode())
+        write_bytes(folder / "command.txt", hide_passwords(shlex.join(sys.orig_argv)).encode())
         print(f"Log path: {self.save_path}")
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:

@@ -89,7 +89,7 @@ class RunCheckpoint(BaseCallback):
             warnings.simplefilter("ignore", UserWarning)  # what a file cannot hold, the run's config says again
             checkpoint.save(
                 self.model, self.folder / CHECKPOINT_FILE, include_replay=size <= LARGEST_REPLAY, callback=self._whole_list(),
-                notes={NOTES: json.dumps(sizes)},
+                notes={NOTES: json.dumps(sizes)}, rollout_begun=getattr(self.model, "_whole_at", "rollout") == "rollout",
             )  # fmt: skip
 
     def _whole_list(self) -> BaseCallback | None:

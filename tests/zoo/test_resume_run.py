@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sb3_lecture.common import files
 from sb3_lecture.zoo import cli, resuming
 
 #: algorithm → options of a run of a few seconds, with a checkpoint at every chance
@@ -27,8 +29,8 @@ RUNS = {
     "muzero": ["--env", "Lecture/TicTacToe-v0", "-n", "1000", "--eval-freq", "-1", "-params", "n_simulations:8",
                "learning_starts:100", "n_games:16"],
 }  # fmt: skip
+N_KILLS = 9  # of each: more than fifty
 COMMON = ["--seed", "1", "--checkpoint-every", "0", "--device", "cpu", "--no-progress"]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in RUNS if name != "q_learning"]
 CLOCKS = ("t", "elapsed", "start_time", "_num_timesteps_at_start", "tensorboard_log")
 
 
@@ -132,34 +134,73 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, monkeypatch, capsys):
     assert "delete it to begin the run anew" in capsys.readouterr().err
 
 
-def start(arguments):
-    code = "import sys; from sb3_lecture.zoo.cli import main; sys.exit(main(sys.argv[1:]))"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )  # fmt: skip
+#: forks a process for each command that it reads: imports take seconds, and hundreds of kills would take hours
+SERVER = """
+import json, os, sys, traceback
+from sb3_lecture.zoo import cli, manager, report
+for line in sys.stdin:
+    if child := os.fork():
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    code, log = 1, os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, 1), os.dup2(log, 2)
+    try:
+        code = cli.main(json.loads(line))
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code)
+"""
+
+
+class Server:
+    """Runs commands, each in a process of its own, one after the other."""
+
+    def __init__(self, log):
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SERVER, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, arguments, seconds=900.0):
+        """The exit code of a command, -9 if it was killed after so many seconds; and how long it took."""
+        began = time.monotonic()
+        self.process.stdin.write(json.dumps(arguments) + "\n")
+        self.process.stdin.flush()
+        child = int(self.process.stdout.readline())
+        while files._lives(child):
+            if time.monotonic() - began > seconds:
+                os.kill(child, signal.SIGKILL)
+                break
+            time.sleep(0.01)
+        return int(self.process.stdout.readline()), time.monotonic() - began
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", [pytest.param("q_learning", marks=pytest.mark.slow), *SLOW])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked, for imports take seconds")
+@pytest.mark.parametrize("algo", RUNS)
 def test_kills_at_any_moment_leave_a_run_that_ends_the_same(algo, tmp_path):
-    whole = start(command(algo, tmp_path / "whole"))
-    assert whole.wait(timeout=900) == 0, whole.stderr.read()[-2000:]
-    rng = np.random.default_rng(0)
-    broken = start(command(algo, tmp_path / "broken"))
-    for _ in range(8):
-        deadline = time.time() + 300
-        while not list((tmp_path / "broken").glob(f"*/*/{resuming.CHECKPOINT_FILE}")) and broken.poll() is None:
-            assert time.time() < deadline
-            time.sleep(0.05)
-        try:
-            broken.wait(timeout=float(rng.uniform(0.0, 2.0)))
-        except subprocess.TimeoutExpired:
-            broken.send_signal(signal.SIGKILL)
-            broken.wait()
-        if broken.returncode == 0:
-            break
-        broken = start(["train", "--resume", str(run_of(tmp_path / "broken")), "--checkpoint-every", "0"])
-        time.sleep(float(rng.uniform(3.0, 10.0)))
-    assert broken.wait(timeout=900) == 0, broken.stderr.read()[-2000:]
-    assert_same_run(run_of(tmp_path / "whole"), run_of(tmp_path / "broken"))
+    server, rng, log = Server(tmp_path / "log.txt"), np.random.default_rng(0), tmp_path / "log.txt"
+    code, seconds = server.run(command(algo, tmp_path / "whole"))
+    assert code == 0, log.read_text()[-2000:]
+    kills, chains = 0, 0
+    while kills < N_KILLS:
+        folder = tmp_path / f"broken_{chains}"
+        arguments, code = command(algo, folder), -9
+        while code == -9:
+            code, _ = server.run(arguments, float(rng.uniform(0.0, 0.5)) * seconds if kills < N_KILLS else 900.0)
+            kills += code == -9
+            if list(folder.glob("*/*/*/args.yml")):
+                arguments = ["train", "--resume", str(run_of(folder)), "--checkpoint-every", "0"]
+        assert code == 0, log.read_text()[-2000:]
+        assert_same_run(run_of(tmp_path / "whole"), run_of(folder))
+        chains += 1
+    server.close()
+    went_on = re.findall(r"Going on from .*/broken_\d+/.* at (\d+) of", log.read_text())
+    print(f"{algo}: {kills} kills, {len(went_on)} times gone on from a checkpoint, {chains} runs of {seconds:.1f} s")
+    assert len(set(went_on)) > 1, "no kill came while it learned"
