@@ -186,6 +186,21 @@ def test_the_same_policy_kwargs_are_recognised_by_load(name, tmp_path):
         type(model).load(tmp_path / "model.zip", policy_kwargs={**given, "other": 1})
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_a_policy_alone_can_be_saved_and_loaded(name, tmp_path):
+    model = build(name)
+    batch = observations(model)
+    with th.no_grad():  # as if it had learned
+        for parameter in model.policy.parameters():
+            parameter.add_(th.rand(parameter.shape, generator=th.Generator().manual_seed(0)))
+    model.policy.save(tmp_path / "policy.pkl")
+    loaded = type(model.policy).load(tmp_path / "policy.pkl")
+    for key, value in model.policy.state_dict().items():
+        assert th.equal(loaded.state_dict()[key], value), key
+    expected = model.policy.predict(batch, deterministic=True)[0]
+    np.testing.assert_array_equal(loaded.predict(batch, deterministic=True)[0], expected)
+
+
 class Shifted(gym.Env):
     """Three states in a row and two ways, counted from where the spaces say."""
 

@@ -64,7 +64,13 @@ class LinearPolicy(BasePolicy):
         self.register_buffer("epsilon", th.ones(1, dtype=th.float64))  # the present ε
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self.arguments}
+        return {"observation_space": self.observation_space, "action_space": self.action_space, **self.arguments}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("secondary", "inverse", "b"):  # GradientTD and LSTD keep them beside the weights
+            if prefix + name in state_dict and not hasattr(self, name):
+                self.register_buffer(name, th.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def values(self, observation: Any) -> np.ndarray:
         """wᵀx of observations [n, …] or of one, float64 [n, rows]: action values, or the value where w has one row."""
