@@ -37,6 +37,7 @@ from sb3_lecture.common.env_state import needs_reset
 from sb3_lecture.common.old_files import missing_fields, read_pickle, read_zip
 from sb3_lecture.common.packing import name_of, resolve
 from sb3_lecture.common.resume import RUNNING, capture, set_callback_state, set_env, set_noise, set_random, set_running
+from sb3_lecture.common.spaces import check_kinds
 
 __all__ = ["SafeSave", "load", "load_replay_buffer", "load_statistics", "save", "save_statistics", "take_up"]
 
@@ -424,6 +425,13 @@ class SafeSave(BaseAlgorithm):
     _callback_state: dict[str, Any] | None = None
     _force_reset = True
     _callback: BaseCallback | None = None
+
+    def __init__(self, policy: Any, env: Any, *args: Any, **kwargs: Any) -> None:
+        check_kinds(env)
+        try:
+            super().__init__(policy, env, *args, **kwargs)
+        except AssertionError as error:  # SB3's way to refuse an action space
+            raise ValueError(str(error)) from error
 
     def save(
         self,

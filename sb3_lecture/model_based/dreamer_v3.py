@@ -47,6 +47,7 @@ from stable_baselines3.common.utils import polyak_update
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments, check_finite, is_finite
 from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer, machine_memory
+from sb3_lecture.common.spaces import check_flat
 
 from .dreamer_latents import NotFiniteError
 from .dreamer_networks import Sizes, action_size, make_latent, resolve_sizes
@@ -198,6 +199,7 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        check_flat(self.observation_space, scalars=True)
         space = self.action_space
         if not isinstance(space, (spaces.Discrete, spaces.Box)):
             raise ValueError(f"DreamerV3 takes Discrete and Box actions, not {space}: flatten them with an action wrapper")
