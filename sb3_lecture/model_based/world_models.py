@@ -38,7 +38,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments
+from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments, check_finite
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.spaces import check_zero_based
@@ -350,6 +350,7 @@ class WorldModels(SafeSave, BaseAlgorithm):
                 x = self.policy.inputs(self._shown(observations))
                 reconstruction, kl = self.policy.vae.losses(x)  # [batch] each
                 loss = (reconstruction + kl.clamp(min=floor)).mean()
+                check_finite(loss.item(), "V's loss", observations=observations, network=self.policy.vae)
                 self.vae_optimizer.zero_grad()
                 loss.backward()
                 self.vae_optimizer.step()
@@ -357,6 +358,7 @@ class WorldModels(SafeSave, BaseAlgorithm):
                 sums += reconstruction.sum().item(), kl.sum().item()
             for name, value in zip(("reconstruction", "kl"), sums / len(frames), strict=True):
                 self.logger.record(f"vae/{name}", value)
+        self._check_weights("V", self.policy.vae)
 
     @th.no_grad()
     def _encode(self) -> th.Tensor:
@@ -379,6 +381,7 @@ class WorldModels(SafeSave, BaseAlgorithm):
                 losses = self.policy.rnn.losses(*steps.padded(batches[k]))
                 nll, reward_error, done_error = losses
                 loss = nll + self.reward_coef * reward_error + self.done_coef * done_error
+                check_finite(loss.item(), "M's loss", codes=codes, network=self.policy.rnn)
                 self.rnn_optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.policy.rnn.parameters(), self.max_grad_norm)
@@ -387,6 +390,14 @@ class WorldModels(SafeSave, BaseAlgorithm):
                 sums += [steps.lengths[batches[k]].sum() * part.item() for part in losses]
             for name, value in zip(("nll", "reward_error", "done_error"), sums / steps.lengths.sum(), strict=True):
                 self.logger.record(f"rnn/{name}", value)
+        self._check_weights("M", self.policy.rnn)
+
+    def _check_weights(self, name: str, network: nn.Module) -> None:
+        """Refuse to go on with a network whose last step ended in NaN."""
+        with th.no_grad():
+            check_finite(
+                nn.utils.parameters_to_vector(network.parameters()).abs().max(), f"{name}'s largest weight", network=network
+            )
 
     # ---- C
 

@@ -521,3 +521,9 @@ def test_four_thousand_random_steps_and_a_dream_solve_catch_of_five_columns(seed
     world = make_native_vec_env(CATCH, 10, seed=1000 + seed, env_kwargs=board)
     assert evaluate_policy(model, world, 300)[0] == 1.0  # all five starts
     assert model.evaluate_dream(300)[0] > 0.3
+
+
+def test_a_learning_rate_that_ends_in_nan_is_named():
+    model = WorldModels("MlpPolicy", "CartPole-v1", learning_rate=1e37, learning_starts=40, batch_size=8, seed=0, device="cpu")
+    with pytest.raises(ValueError, match=r"(V|M)'s (loss|largest weight) is (nan|inf).*(network|learning_rate)"):
+        model.learn(60)
