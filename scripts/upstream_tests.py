@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import sb3_contrib
+import sb3_contrib.common.envs  # its classes inherit from envs that get a stand-in
 import stable_baselines3
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from stable_baselines3.common import envs
@@ -169,10 +169,10 @@ def main() -> int:
             shutil.copytree(args.checkout / "tests", Path(folder) / "tests")
             files = [file for key in args.files if Path(file := f"{folder}/tests/test_{key}.py").exists()]
             options = f"-qq -p no:cacheprovider -p no:xdist --tb=no -W ignore --rootdir {folder} -m".split()
-            pytest.main([*options, "not expensive", *files, "-k", args.k], plugins=[plugin])
+            code = pytest.main([*options, "not expensive", *files, "-k", args.k], plugins=[plugin])
         cells = [" ".join(f"{n} {what}" for what, n in plugin.counts.get(key, Counter()).items()) for key in args.files]
         print(f"| {name} | {kins[0]} | {' | '.join(cells)} |\ndropped: {', '.join(sorted(plugin.dropped))}")
-        failed |= any("FAILED" in count for count in plugin.counts.values())
+        failed |= code not in (0, 1, 5) or any("FAILED" in count for count in plugin.counts.values())
     return int(failed)
 
 
