@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -88,59 +89,59 @@ def torques(**kwargs: Any) -> gym.Env:
     return gym.wrappers.TransformAction(PendulumEnv(**kwargs), force, gym.spaces.Discrete(5))
 
 
-class Place:
-    """A pytest plugin: one class of ours in the place of one of theirs."""
+def put_in_place(ours: type[BaseAlgorithm], kin: str, settings: dict[str, Any]) -> set[str]:
+    """Bind the kin's name to our class, which now takes and drops the kin's arguments; return the names that it drops."""
+    dropped, init, known = set[str](), ours.__init__, keywords_of(ours)
+    fixed = {key: value for key, value in settings.items() if key != "policy_kwargs"}
 
-    def __init__(self, ours: type[BaseAlgorithm], kin: str, settings: dict[str, Any]) -> None:
-        self.ours, self.kin, self.dropped = ours, kin, set[str]()
-        self.counts: dict[str, Counter[str]] = {}
-        init, known = ours.__init__, keywords_of(ours)
-        fixed = {key: value for key, value in settings.items() if key != "policy_kwargs"}
+    @functools.wraps(init)
+    def fitted(model: Any, policy: Any, env: Any = None, **kwargs: Any) -> None:
+        asked = {**settings.get("policy_kwargs", {}), **(kwargs.pop("policy_kwargs", None) or {})}
+        kind = ours.policy_aliases.get(policy) if isinstance(policy, str) else policy
+        taken = asked.keys() if kind is None else keywords_of(kind)
+        dropped.update((asked.keys() - taken) | (kwargs.keys() - known))
+        if "population_size" in settings and isinstance(env, str):
+            env = gym.make(env)  # an id would give one env a candidate
+        kwargs = {key: value for key, value in {**fixed, **kwargs}.items() if key in known}
+        init(model, policy, env, policy_kwargs={key: asked[key] for key in asked if key in taken}, **kwargs)  # type: ignore
 
-        @functools.wraps(init)
-        def fitted(model: Any, policy: Any, env: Any = None, **kwargs: Any) -> None:
-            asked = {**settings.get("policy_kwargs", {}), **(kwargs.pop("policy_kwargs", None) or {})}
-            kind = ours.policy_aliases.get(policy) if isinstance(policy, str) else policy
-            taken = asked.keys() if kind is None else keywords_of(kind)
-            self.dropped |= (asked.keys() - taken) | (kwargs.keys() - known)
-            if "population_size" in settings and isinstance(env, str):
-                env = gym.make(env)  # an id would give one env a candidate
-            kwargs = {key: value for key, value in {**fixed, **kwargs}.items() if key in known}
-            init(model, policy, env, policy_kwargs={key: asked[key] for key in asked if key in taken}, **kwargs)  # type: ignore
+    ours.__init__ = fitted  # type: ignore[method-assign]
+    for package in (stable_baselines3, sb3_contrib):
+        if hasattr(package, kin):
+            setattr(package, kin, ours)
+    return dropped
 
-        ours.__init__ = fitted  # type: ignore[method-assign]
-        for package in (stable_baselines3, sb3_contrib):
-            if hasattr(package, kin):
-                setattr(package, kin, ours)
 
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Keep the tests that are about the kin."""
+def make_plugin(ours: type[BaseAlgorithm], kin: str, counts: dict[str, Counter[str]]) -> SimpleNamespace:
+    """Make a pytest plugin that runs the tests about the kin, and counts by file what became of them."""
+
+    def count(nodeid: str, outcome: str) -> None:
+        counts.setdefault(Path(nodeid.split("::")[0]).stem.removeprefix("test_"), Counter())[outcome] += 1
+
+    def pytest_collection_modifyitems(items: list[Any]) -> None:
         kept = []
         for item in items:
             given = item.callspec.params if hasattr(item, "callspec") else {}
             flat = [part for value in given.values() for part in (value if isinstance(value, (tuple, list)) else [value])]
-            asks = self.kin in item.function.__code__.co_names and not {"algo", "model_class"} & given.keys()
-            if asks or self.ours in (part for part in flat if inspect.isclass(part)):
+            asks = kin in item.function.__code__.co_names and not {"algo", "model_class"} & given.keys()
+            if not asks and ours not in (part for part in flat if inspect.isclass(part)):
+                continue
+            if re.match(ENDLESS, f"{ours.__name__} {item.name}"):
+                count(item.nodeid, "episodes")
+            else:
                 kept.append(item)
-        endless = [item for item in kept if re.match(ENDLESS, f"{self.ours.__name__} {item.name}")]
-        for item in endless:
-            self.count(item.nodeid, "episodes")
-        items[:] = [item for item in kept if item not in endless]
+        items[:] = kept
 
-    def count(self, nodeid: str, outcome: str) -> None:
-        """Note what became of a test."""
-        self.counts.setdefault(Path(nodeid.split("::")[0]).stem.removeprefix("test_"), Counter())[outcome] += 1
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Count a test that ran, by its reason where it failed."""
+    def pytest_runtest_logreport(report: Any) -> None:
         if report.when == "call" and not report.skipped:
-            test = (
-                f"{self.ours.__name__} {report.nodeid.split('::')[1]}: {report.longrepr and report.longrepr.reprcrash.message}"
-            )
-            reason = next((letter for letter, pattern in REASONS.items() if re.search(pattern, test)), "FAILED")
-            self.count(report.nodeid, "passed" if report.passed else reason)
+            test = f"{ours.__name__} {report.nodeid.split('::')[1]}: {report.longrepr and report.longrepr.reprcrash.message}"
+            reason = next((reason for reason, pattern in REASONS.items() if re.search(pattern, test)), "FAILED")
+            count(report.nodeid, "passed" if report.passed else reason)
             if report.failed:
                 print(f"\n{reason}: {test.splitlines()[0]}")
+
+    hooks = (pytest_collection_modifyitems, pytest_runtest_logreport)
+    return SimpleNamespace(**{hook.__name__: hook for hook in hooks})
 
 
 def main() -> int:
@@ -164,15 +165,16 @@ def main() -> int:
             continue
         if world and (world, kins) != ("torques", ["DQN"]):
             set_world(world)
-        plugin = Place(ours, kins[0], settings)
+        counts: dict[str, Counter[str]] = {}
+        dropped = put_in_place(ours, kins[0], settings)
         with tempfile.TemporaryDirectory() as folder:  # beside the checkout's package, the tests would import that one
             shutil.copytree(args.checkout / "tests", Path(folder) / "tests")
             files = [file for key in args.files if Path(file := f"{folder}/tests/test_{key}.py").exists()]
             options = f"-qq -p no:cacheprovider -p no:xdist --tb=no -W ignore --rootdir {folder} -m".split()
-            code = pytest.main([*options, "not expensive", *files, "-k", args.k], plugins=[plugin])
-        cells = [" ".join(f"{n} {what}" for what, n in plugin.counts.get(key, Counter()).items()) for key in args.files]
-        print(f"| {name} | {kins[0]} | {' | '.join(cells)} |\ndropped: {', '.join(sorted(plugin.dropped))}")
-        failed |= code not in (0, 1, 5) or any("FAILED" in count for count in plugin.counts.values())
+            code = pytest.main([*options, "not expensive", *files, "-k", args.k], plugins=[make_plugin(ours, kins[0], counts)])
+        cells = [" ".join(f"{n} {what}" for what, n in counts.get(key, Counter()).items()) for key in args.files]
+        print(f"| {name} | {kins[0]} | {' | '.join(cells)} |\ndropped: {', '.join(sorted(dropped))}")
+        failed |= code not in (0, 1, 5) or any("FAILED" in count for count in counts.values())
     return int(failed)
 
 
