@@ -36,14 +36,21 @@ from .tabular.td_prediction import TDPrediction as TDPrediction
 from .tabular.tree_backup import TreeBackup as TreeBackup
 from .tabular.value_iteration import ValueIteration as ValueIteration
 from .value_based.barebone_dqn import BareboneDQN as BareboneDQN
+from .value_based.c51 import C51 as C51
+from .value_based.deep_q_learning import DeepQLearning as DeepQLearning
+from .value_based.iqn import IQN as IQN
+from .value_based.rainbow import Rainbow as Rainbow
 
 __all__ = [
+    "C51",
     "CMAES",
+    "IQN",
     "LSTD",
     "REINFORCE",
     "ActorCritic",
     "AlphaZero",
     "BareboneDQN",
+    "DeepQLearning",
     "DoubleQLearning",
     "DreamerV3",
     "DynaQ",
@@ -64,6 +71,7 @@ __all__ = [
     "QLambda",
     "QLearning",
     "QSigma",
+    "Rainbow",
     "SACDiscrete",
     "Sarsa",
     "SarsaLambda",

@@ -9,11 +9,19 @@ Two maps make large numbers small and are undone exactly:
 
 - MuZero's h(x) = sign(x) (√(|x| + 1) − 1) + ε x (Pohlen et al. 2018, https://arxiv.org/abs/1805.11593, proposition A.2);
 - DreamerV3's symlog(x) = sign(x) ln(|x| + 1).
+
+Returns as whole distributions, not only their means:
+
+- ``project`` puts any distribution onto fixed atoms (Bellemare et al. 2017, https://arxiv.org/abs/1707.06887, eq. 7);
+- ``quantile_huber_loss`` is what quantiles descend (Dabney et al. 2018, https://arxiv.org/abs/1710.10044, eq. 10).
 """
 
 import torch as th
 
-__all__ = ["expectation", "inverse_value_transform", "symexp", "symlog", "two_hot", "value_transform"]
+__all__ = [
+    "expectation", "inverse_value_transform", "project", "quantile_huber_loss", "symexp", "symlog", "two_hot",
+    "value_transform",
+]  # fmt: skip
 
 EPSILON = 1e-3  # ε of h: its slope far from zero, so that the inverse is Lipschitz
 
@@ -85,3 +93,44 @@ def expectation(logits: th.Tensor, bins: th.Tensor) -> th.Tensor:
     half = m // 2
     pairs = terms[..., :half] + terms[..., m - half :].flip(-1)  # outermost first
     return pairs.sum(dim=-1) + (terms[..., half] if m % 2 else 0.0)
+
+
+def project(support: th.Tensor, probabilities: th.Tensor, atoms: th.Tensor) -> th.Tensor:
+    """Return Φ of a distribution: each of its points gives its probability to the two atoms around it, by nearness.
+
+    (Φ p)_i = Σ_j p_j [1 − |clamp(x_j) − z_i| / Δ]₀¹ (Bellemare et al. 2017, eq. 7), where Δ is the distance of the two atoms
+    around x_j, which need not be the same everywhere. Points beyond the atoms go to the outermost; the mean of what lies
+    within is kept.
+
+    :param support: the points x_j, in any order [..., k]
+    :param probabilities: p_j [..., k]
+    :param atoms: z_i, ascending, at least two [m]
+    :return: [..., m]; each row sums to what ``probabilities`` sums to
+    """
+    x = support.clamp(atoms[0], atoms[-1])
+    above = th.searchsorted(atoms, x.contiguous()).clamp(1, len(atoms) - 1)  # z_{above−1} ≤ x ≤ z_above
+    low, high = atoms[above - 1], atoms[above]
+    upper = probabilities * ((x - low) / (high - low))  # in this order never above p: no weight is negative
+    projected = th.zeros(*x.shape[:-1], len(atoms), dtype=probabilities.dtype, device=atoms.device)
+    projected.scatter_add_(-1, above - 1, probabilities - upper)
+    return projected.scatter_add_(-1, above, upper)
+
+
+def quantile_huber_loss(quantiles: th.Tensor, fractions: th.Tensor, targets: th.Tensor, kappa: float = 1.0) -> th.Tensor:
+    """Return Σ_i mean_j |τ_i − 1{δ_ij < 0}| L_κ(δ_ij) / κ, δ_ij = targets_j − quantiles_i.
+
+    L_κ is Huber's loss, ½ δ² for |δ| ≤ κ and κ (|δ| − ½ κ) beyond; κ = 0 is the quantile loss |τ_i − 1{δ < 0}| |δ|, whose
+    minimum over all numbers is the quantile itself (Dabney et al. 2018, eqs. 8–10; 2018b, eqs. 2–3).
+
+    :param quantiles: θ_i, the estimates [..., N]
+    :param fractions: τ_i in (0, 1) [..., N] or [N]
+    :param targets: samples, or quantiles, of what is to be learned [..., N']
+    :param kappa: κ ≥ 0 (default 1)
+    :return: [...]
+    """
+    delta = targets[..., None, :] - quantiles[..., :, None]  # [..., N, N']
+    size = delta.abs()
+    if kappa > 0.0:
+        size = th.where(size <= kappa, 0.5 * size * size / kappa, size - 0.5 * kappa)
+    weight = (fractions[..., :, None] - (delta < 0).to(size.dtype)).abs()
+    return (weight * size).mean(dim=-1).sum(dim=-1)

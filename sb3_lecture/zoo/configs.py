@@ -92,7 +92,10 @@ def entry_key(entries: dict[str, dict[str, Any]], env_id: str, is_atari: bool, p
 
 
 #: algorithms that choose among finitely many actions, besides the tables, and those that draw vectors
-_FINITE_ACTIONS = {"alphazero", "barebone_dqn", "dqn", "muzero", "ppo_mask", "qrdqn", "sac_discrete"}
+_FINITE_ACTIONS = {
+    "alphazero", "barebone_dqn", "c51", "deep_q_learning", "dqn", "iqn", "muzero", "ppo_mask", "qrdqn", "rainbow",
+    "sac_discrete",
+}  # fmt: skip
 _VECTOR_ACTIONS = {"crossq", "ddpg", "sac", "td3", "tqc"}
 
 

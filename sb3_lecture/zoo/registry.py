@@ -91,6 +91,10 @@ ALGORITHMS: dict[str, Row] = {
     "sac_discrete": Row("sb3_lecture.policy_gradient.sac_discrete:SACDiscrete", "sample_sac_discrete"),
     # ours: values
     "barebone_dqn": Row("sb3_lecture.value_based.barebone_dqn:BareboneDQN", "sample_barebone_dqn"),
+    "c51": Row("sb3_lecture.value_based.c51:C51", "sample_c51"),
+    "deep_q_learning": Row("sb3_lecture.value_based.deep_q_learning:DeepQLearning", "sample_deep_q_learning"),
+    "iqn": Row("sb3_lecture.value_based.iqn:IQN", "sample_iqn"),
+    "rainbow": Row("sb3_lecture.value_based.rainbow:Rainbow", "sample_rainbow"),
     # ours: models and search
     "alphazero": Row("sb3_lecture.model_based.alphazero:AlphaZero", "sample_alphazero"),
     "dreamer_v3": Row("sb3_lecture.model_based.dreamer_v3:DreamerV3", "sample_dreamer_v3"),

@@ -283,6 +283,34 @@ def sample_barebone_dqn(trial: Trial, *_: Any) -> Space:
     return {**space, **_epsilon(trial), "target_update_interval": interval}
 
 
+def sample_deep_q_learning(trial: Trial, *_: Any) -> Space:
+    """DQN with switches; which of them are on stays the config's choice."""
+    interval = trial.suggest_int("target_update_interval", 10, 10_000, log=True)
+    return {**_off_policy(trial), **_epsilon(trial), "target_update_interval": interval}
+
+
+def sample_c51(trial: Trial, *_: Any) -> Space:
+    """C51; how far the atoms reach follows from the rewards, so it stays the config's choice."""
+    return {**sample_deep_q_learning(trial), "n_atoms": trial.suggest_int("n_atoms", 11, 101, step=10)}
+
+
+def sample_iqn(trial: Trial, *_: Any) -> Space:
+    """IQN."""
+    n_tau = 2 ** trial.suggest_int("n_tau_pow", 2, 6)
+    return {**sample_deep_q_learning(trial), "n_tau": n_tau, "n_tau_prime": n_tau}
+
+
+def sample_rainbow(trial: Trial, *_: Any) -> Space:
+    """Rainbow: noise in the place of ε."""
+    return {
+        **_off_policy(trial),
+        "target_update_interval": trial.suggest_int("target_update_interval", 10, 10_000, log=True),
+        "n_steps": trial.suggest_int("n_steps", 1, 10),
+        "noisy_std": trial.suggest_float("noisy_std", 0.05, 1.0, log=True),
+        "per_alpha": trial.suggest_float("per_alpha", 0.0, 1.0),
+    }
+
+
 # --- evolution -------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sb3_lecture.common.distributional import (
     expectation,
     inverse_value_transform,
+    project,
+    quantile_huber_loss,
     symexp,
     symlog,
     two_hot,
@@ -107,3 +109,73 @@ def test_expectation_is_a_weighted_sum():
     th.testing.assert_close(expectation(logits, bins), th.tensor(slow))
     th.testing.assert_close(expectation(logits.reshape(2, 2, 7), bins), th.tensor(slow).reshape(2, 2))
     th.testing.assert_close(expectation(logits[0], bins), th.tensor(slow[0]))
+
+
+# ---- returns as distributions
+
+
+def test_projection_by_hand():
+    """Atoms −1, 0, 2. 1 lies halfway between 0 and 2; −0.25 is a quarter of the way from 0 to −1; 5 goes to 2."""
+    atoms = tensor([-1.0, 0.0, 2.0])
+    support, p = tensor([[1.0, -0.25, 5.0, 0.0]]), tensor([[0.4, 0.4, 0.1, 0.1]])
+    th.testing.assert_close(project(support, p, atoms), tensor([[0.1, 0.3 + 0.2 + 0.1, 0.2 + 0.1]]))
+
+
+@given(
+    st.lists(st.tuples(st.floats(-30, 30), st.floats(0, 1)), min_size=1, max_size=8),
+    st.lists(st.floats(-20, 20), min_size=2, max_size=9, unique_by=lambda x: round(x, 3)),
+)
+def test_projection_equals_its_slow_twin(points, atoms):
+    z = sorted(atoms)
+    x, p = map(np.array, zip(*points, strict=True))
+    expected = np.zeros(len(z))
+    for point, probability in zip(x, p, strict=True):
+        point = min(max(point, z[0]), z[-1])
+        for i, atom in enumerate(z):
+            if i > 0 and z[i - 1] <= point <= atom:
+                expected[i] += probability * (point - z[i - 1]) / (atom - z[i - 1])
+                expected[i - 1] += probability * (atom - point) / (atom - z[i - 1])
+                break
+    projected = project(tensor(x)[None], tensor(p)[None], tensor(z))[0]
+    np.testing.assert_allclose(projected, expected, atol=1e-9)
+    assert projected.sum().item() == pytest.approx(p.sum())
+    single = project(th.tensor(x, dtype=th.float32)[None], th.tensor(p, dtype=th.float32)[None], tensor(z).float())
+    assert (single >= 0).all()
+    inside = np.clip(x, z[0], z[-1])
+    assert (projected * tensor(z)).sum().item() == pytest.approx((p * inside).sum(), abs=1e-8)
+
+
+def test_quantile_huber_loss_by_hand():
+    """θ = 0 at τ = ¼, targets ½ and −2: (¼ · ⅛ + ¾ · 1.5) / 2, with κ = 1; with κ = 0: (¼ · ½ + ¾ · 2) / 2."""
+    theta, tau, targets = tensor([[0.0]]), tensor([0.25]), tensor([[0.5, -2.0]])
+    th.testing.assert_close(quantile_huber_loss(theta, tau, targets), tensor([(0.03125 + 1.125) / 2]))
+    th.testing.assert_close(quantile_huber_loss(theta, tau, targets, kappa=0.0), tensor([(0.125 + 1.5) / 2]))
+    th.testing.assert_close(quantile_huber_loss(theta, tau, targets, kappa=2.0), tensor([(0.25 * 0.0625 + 0.75 * 1.0) / 2]))
+
+
+def test_quantile_huber_loss_equals_its_slow_twin():
+    rng = np.random.default_rng(0)
+    theta, tau, targets = rng.normal(size=(3, 4)), rng.uniform(size=(3, 4)), 2.0 * rng.normal(size=(3, 5))
+    for kappa in (1.0, 0.3, 0.0):
+        expected = np.zeros(3)
+        for b in range(3):
+            for i in range(4):
+                for j in range(5):
+                    delta = targets[b, j] - theta[b, i]
+                    if kappa == 0:
+                        size = abs(delta)
+                    elif abs(delta) <= kappa:
+                        size = delta**2 / (2 * kappa)
+                    else:
+                        size = abs(delta) - kappa / 2
+                    expected[b] += abs(tau[b, i] - (delta < 0)) * size / 5
+        np.testing.assert_allclose(quantile_huber_loss(tensor(theta), tensor(tau), tensor(targets), kappa), expected)
+
+
+def test_the_quantile_losss_minimum_is_the_quantile():
+    """Of 0 … 99 the τ quantile lies at 100 τ."""
+    targets = th.arange(100, dtype=th.float64)
+    grid = th.arange(0, 100, 0.5, dtype=th.float64)[:, None]
+    for tau in (0.105, 0.505, 0.905):
+        losses = quantile_huber_loss(grid, tensor([tau]), targets, kappa=0.0)
+        assert grid[losses.argmin()].item() == int(100 * tau)
