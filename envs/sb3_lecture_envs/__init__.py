@@ -14,6 +14,9 @@ WORLDS = {
     "Lecture/TreasureLine-v0": ("treasure_line", "TreasureLineEnv", 200),
     "Lecture/Maze-v0": ("maze", "MazeEnv", 200),
     "Lecture/RandomWalk-v0": ("random_walk", "RandomWalkEnv", 1000),
+    "Lecture/DeepSea-v0": ("deep_sea", "DeepSeaEnv", 1000),  # ends by itself
+    "Lecture/RiverSwim-v0": ("river_swim", "RiverSwimEnv", 200),
+    "Lecture/BairdStar-v0": ("baird_star", "BairdStarEnv", 1000),
     "Lecture/Bandit-v0": ("bandit", "BanditEnv", None),
     "Lecture/Catch-v0": ("catch", "CatchEnv", None),  # ends by itself
     "Lecture/MiniBreakout-v0": ("mini_breakout", "MiniBreakoutEnv", 1000),

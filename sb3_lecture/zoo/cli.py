@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "plot compare": Command("compare learners on one world over many seeds", "plot", "compare"),
     "plot dream": Command("draw what a world model foretells", "plot", "dream"),
     "plot estimators": Command("draw gradient estimators' bias and variance", "plot", "estimators"),
+    "plot triad": Command("draw when learning diverges, and when not", "plot", "triad"),
     "tune": Command("search hyperparameters", "tuning_cli"),
     "tune-server": Command("share a study among machines", "tuning_cli", "server"),
     "gtp": Command("a Go engine for GTP programs", "gtp"),

@@ -1,4 +1,4 @@
-"""``plot`` and its pictures of something else than runs: ``plot compare``, ``plot dream``, ``plot estimators``."""
+"""``plot`` and its pictures of something else than runs: ``compare``, ``dream``, ``estimators``, ``triad``."""
 
 import argparse
 from typing import Any
@@ -18,7 +18,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Other pictures: plot compare ALGO… (learners on one world over many seeds), plot dream RUN (what a world model "
-        "foretells), plot estimators (gradient estimators' bias and variance); each has its own --help."
+        "foretells), plot estimators (gradient estimators' bias and variance), plot triad (when learning diverges); each has "
+        "its own --help."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder that holds runs")
     parser.add_argument("-o", "--output", metavar="FILE", help="the curves; default: learning_curve.png beside the runs")
@@ -117,4 +118,24 @@ def estimators(args: argparse.Namespace) -> int:
 
     plotting.check_output(args.output)
     print(f"Picture: {plotting.save(estimator_plot.estimator_figure(args.n_samples, args.seed), args.output)}")
+    return 0
+
+
+def triad_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``plot triad``."""
+    parser.description = "The deadly triad on Baird's star: eight combinations, expected updates beside sampled runs."
+    parser.add_argument("-o", "--output", metavar="FILE", default="triad.png", help="default triad.png")
+    parser.add_argument("--n-steps", type=whole(1, 10**6), default=1000, help="updates, default 1000")
+    parser.add_argument("--seed", type=seed, default=0, help="random seed, default 0")
+
+
+def triad(args: argparse.Namespace) -> int:
+    """Draw the eight combinations of the deadly triad."""
+    from sb3_lecture.zoo import plotting, triad_plot
+
+    plotting.check_output(args.output)
+    for combination in triad_plot.baird_triad():
+        legs = [name for name in ("approximation", "bootstrapping", "off_policy") if getattr(combination, name)]
+        print(f"{combination.radius:.7f}  {', '.join(legs) or 'none of the three'}")
+    print(f"Picture: {plotting.save(triad_plot.triad_figure(args.n_steps, args.seed), args.output)}")
     return 0

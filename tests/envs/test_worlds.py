@@ -33,6 +33,9 @@ WORLDS = [
     ("Lecture/Maze-v0", {"layout": "random", "size": 4, "seed": 3, "slip": 0.2}),
     ("Lecture/RandomWalk-v0", {}),
     ("Lecture/RandomWalk-v0", {"n": 12, "reach": 4}),
+    ("Lecture/DeepSea-v0", {"size": 4}),
+    ("Lecture/RiverSwim-v0", {}),
+    ("Lecture/BairdStar-v0", {}),
 ]
 NAMES = [f"{env_id.split('/')[1]}-{i}" for i, (env_id, _) in enumerate(WORLDS)]
 every_world = pytest.mark.parametrize(("env_id", "kwargs"), WORLDS, ids=NAMES)
