@@ -18,6 +18,9 @@ class ExactEvalCallback(PeriodicEvaluation):
     ``eval_freq`` env steps and at the end. ``last`` is the newest ``ExactResult``, ``evaluations`` all of them as rows of
     (timesteps, value, optimal value, regret, share of optimal actions).
 
+    Of models with a ``q_net`` (DQN and its kin) it also logs ``exact/q_error``, by how much they overestimate their own
+    policy: the mean of Q − q_π over the states that the greedy policy meets (``last_q_error``).
+
     A prediction method's values are graded instead: ``exact/rms_error`` and ``exact/largest_error``; rows of (timesteps, RMS
     error, largest error), and the arrays ``timesteps``, ``rms_errors``, ``largest_errors`` in the file.
 
@@ -46,6 +49,7 @@ class ExactEvalCallback(PeriodicEvaluation):
         super().__init__(eval_freq, log_path, verbose)
         self.gamma, self.deterministic, self.eval_env = gamma, deterministic, eval_env
         self.last: ExactResult | ExactPrediction | None = None
+        self.last_q_error: float | None = None
         self.evaluations: list[tuple[float, ...]] = []
         self._grader: ExactGrader | None = None
 
@@ -61,6 +65,9 @@ class ExactEvalCallback(PeriodicEvaluation):
         self.evaluations.append((timesteps, *result[:4]))
         for name, figure in zip(("value", "optimal_value", "regret", "optimal_actions"), result[:4], strict=True):
             self.logger.record(f"exact/{name}", figure)
+        if hasattr(self.model, "q_net"):
+            self.last_q_error = self._grader.q_error(self.model, result)
+            self.logger.record("exact/q_error", self.last_q_error)
         if self.verbose > 0:
             print(f"{timesteps} steps: exact value {result.value:.6g} of {result.optimal_value:.6g}")
         return dict(zip(self.NAMES, zip(*self.evaluations, strict=True), strict=True))

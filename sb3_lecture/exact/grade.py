@@ -170,6 +170,31 @@ class ExactGrader:
         share = float(good[mdp.reachable].mean())
         return ExactResult(value, optimal_value, optimal_value - value, share, values, greedy, good)
 
+    def q_error(self, model: Any, result: ExactResult) -> float:
+        """Return the mean of Q(s, a) − q_π(s, a) over the states that the greedy policy π meets, at its own actions.
+
+        Above 0 the model overestimates what its policy is worth (van Hasselt et al. 2016, §3).
+
+        :param model: a model with a ``q_net`` that gives action values, such as SB3's DQN
+        :param result: its grade
+        """
+        mdp, observations = self.mdp, self.observations()
+        seen = mdp.start > 0
+        frontier = np.flatnonzero(seen)
+        while frontier.size:  # one step of π from the states met last
+            rows = frontier * mdp.n_actions + result.actions[frontier]
+            entries = np.concatenate([np.arange(mdp.row_ptr[row], mdp.row_ptr[row + 1]) for row in rows])
+            met = mdp.next_state[entries[(mdp.prob[entries] > 0) & ~mdp.terminated[entries]]]
+            frontier = np.unique(met[~seen[met]])
+            seen[frontier] = True
+        errors = []
+        with th.no_grad():
+            for part in _batches(mdp.n_states):
+                batch, _ = model.policy.obs_to_tensor(_rows(observations, part))
+                q = model.q_net(batch).cpu().numpy()  # [batch, A]
+                errors.append(q[np.arange(len(q)), result.actions[part]] - result.values[part])
+        return float(np.concatenate(errors)[seen].mean())
+
     def grade_prediction(self, model: Any) -> ExactPrediction:
         """Grade the values of a prediction method.
 
