@@ -21,6 +21,7 @@ from sb3_lecture.evolutionary.evolution_strategies import EvolutionStrategies
 from sb3_lecture.evolutionary.genetic_algorithm import GeneticAlgorithm
 from sb3_lecture.policy_gradient.sac_discrete import SACDiscrete
 from sb3_lecture.value_based.barebone_dqn import BareboneDQN
+from sb3_lecture.value_based.deep_q_learning import DeepQLearning
 
 
 class Walk(gym.Env):
@@ -89,6 +90,8 @@ OFF_POLICY = {
     "optimize_memory_usage": ({"optimize_memory_usage": True, "replay_buffer_kwargs": ENDS} | FULL, FULL),
     "policy_kwargs": {"optimizer_class": th.optim.SGD, "net_arch": [3]},
 }  # fmt: skip
+QUANTILES, IMPLICIT = {"distribution": "quantile"}, {"distribution": "implicit-quantile"}
+SOFT = {"munchausen": True, "munchausen_tau": 0.3}
 POPULATION = {
     "population_size": 6, "n_eval_episodes": 2, "common_random_numbers": True, "normalize_observations": True, "seed": 1,
     "policy_kwargs": {"net_arch": [3]},
@@ -114,6 +117,20 @@ TABLE = {
         OFF_POLICY | {
             "replay": False, "target_network": False, "double": True, "tau": 0.5, "target_update_interval": 7,
             "exploration_fraction": 0.9, "exploration_initial_eps": 0.5, "exploration_final_eps": 0.9, "max_grad_norm": 1e-3,
+        },
+    ),
+    DeepQLearning: (
+        SGD | {"target_update_interval": 4, "buffer_size": 100, "batch_size": 4, "train_freq": 1, "learning_starts": 5,
+               "exploration_fraction": 0.5},
+        OFF_POLICY | {
+            "tau": 0.5, "target_update_interval": 7, "exploration_fraction": 0.9, "exploration_initial_eps": 0.5,
+            "exploration_final_eps": 0.9, "max_grad_norm": 1e-3, "double": True, "dueling": True, "prioritized": True,
+            "noisy": True, "munchausen": True, "distribution": "quantile",
+            "kappa": (QUANTILES | {"kappa": 0.01}, QUANTILES),
+            "n_tau": (IMPLICIT | {"n_tau": 3}, IMPLICIT), "n_tau_prime": (IMPLICIT | {"n_tau_prime": 3}, IMPLICIT),
+            "munchausen_alpha": (SOFT | {"munchausen_alpha": 0.1}, SOFT),
+            "munchausen_tau": (SOFT | {"munchausen_tau": 1.0}, SOFT),
+            "munchausen_clip": (SOFT | {"munchausen_clip": -0.01}, SOFT),
         },
     ),
     EvolutionStrategies: (SEARCH, POPULATION | {

@@ -3,6 +3,8 @@
 Importing this package registers the ids below with Gymnasium and nothing else; a world's code loads when it is made.
 """
 
+from importlib.util import find_spec
+
 from gymnasium.envs.registration import register, registry
 
 __version__ = "0.1.0"
@@ -28,9 +30,25 @@ WORLDS = {
     "Lecture/Nim-v0": ("board.nim", "NimEnv", None),
 }
 
+#: games of MinAtar, a package of its own (GPL-3: ``pip install sb3-lecture[minatar]``), by its own ids
+MINATAR = {
+    "Asterix": "asterix", "Breakout": "breakout", "Freeway": "freeway", "Seaquest": "seaquest",
+    "SpaceInvaders": "space_invaders",
+}  # fmt: skip
+
 
 def register_envs() -> None:
-    """Register every world that is not registered yet."""
+    """Register every world that is not registered yet, and MinAtar's where it is installed, with a time limit."""
+    if find_spec("minatar") is not None:
+        for name, game in MINATAR.items():
+            for version, minimal in ((0, False), (1, True)):  # all six actions, or those that do something
+                if f"MinAtar/{name}-v{version}" not in registry:
+                    register(
+                        id=f"MinAtar/{name}-v{version}",
+                        entry_point="minatar.gym:BaseEnv",
+                        kwargs={"game": game, "use_minimal_action_set": minimal},
+                        max_episode_steps=5000,
+                    )
     for env_id, (module, name, max_episode_steps) in WORLDS.items():
         if env_id not in registry:
             register(

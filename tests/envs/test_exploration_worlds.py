@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import sb3_lecture_envs  # noqa: F401
+import sb3_lecture_envs
 from sb3_lecture.exact.chain import policy_evaluation
 from sb3_lecture.exact.solver import exact_optimum, start_value
 
@@ -63,3 +63,22 @@ def test_wrong_arguments_are_named(env_id, wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"{name}={value}"):
         gym.make(f"Lecture/{env_id}-v0", **wrong)
+
+
+def test_minatars_ids_are_there_as_soon_as_the_package_is(monkeypatch):
+    ids = {f"MinAtar/{game}-v{version}" for game in sb3_lecture_envs.MINATAR for version in (0, 1)}
+    monkeypatch.setattr(sb3_lecture_envs, "find_spec", lambda name: object() if name == "minatar" else None)
+    before = dict(gym.registry)
+    try:
+        sb3_lecture_envs.register_envs()
+        assert ids <= set(gym.registry)
+        spec = gym.spec("MinAtar/SpaceInvaders-v1")
+        assert spec.kwargs == {"game": "space_invaders", "use_minimal_action_set": True} and spec.max_episode_steps == 5000
+        monkeypatch.setattr(sb3_lecture_envs, "find_spec", lambda name: None)
+        for env_id in ids - set(before):
+            del gym.registry[env_id]
+        sb3_lecture_envs.register_envs()
+        assert set(gym.registry) == set(before)
+    finally:
+        gym.registry.clear()
+        gym.registry.update(before)
