@@ -25,8 +25,8 @@ ACTIONS = [
 ]  # fmt: skip
 
 
-#: what else an error may be about: no law of the world, no policy for a Dict, no bounds to lay tiles in
-OTHERWISE = ["needs the world's law", "states no rules", "MultiInputPolicy", "have no finite range"]
+#: what else an error may be about: no law of the world, no policy for a Dict, no bounds to lay tiles in, exp of unscaled bytes
+OTHERWISE = ["needs the world's law", "states no rules", "MultiInputPolicy", "have no finite range", "numbers grew too large"]
 
 
 class Any(gym.Env):

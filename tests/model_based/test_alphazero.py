@@ -248,7 +248,7 @@ def test_the_values_target_mixes_the_end_of_the_game_with_the_searched_value():
     np.testing.assert_array_equal(rows, buffers[1.0].rows[:n])
     np.testing.assert_allclose(q, model.make_search().search(model.world.roots(rows)).values, atol=1e-5)
     np.testing.assert_allclose(mixed, 0.75 * z + 0.25 * q, atol=1e-6)
-    with pytest.raises(ValueError, match=r"q_fraction=1\.5 must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"q_fraction=1\.5 must be a finite number from 0 to 1"):
         small(q_fraction=1.5)
 
 
