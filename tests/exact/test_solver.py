@@ -193,10 +193,13 @@ def test_staying_for_ever_is_worth_the_sign_of_its_mean_reward(kind):
 
 
 @pytest.mark.parametrize("memory", [4e7, 0.0])
-@pytest.mark.parametrize(("back", "expected"), [(-2.0, -np.inf), (-0.5, np.inf), (-1.0, np.nan)])
-def test_a_cycle_of_gains_and_losses_is_worth_its_mean(memory, back, expected, monkeypatch):
+@pytest.mark.parametrize(
+    ("there", "back", "expected"),
+    [(1.0, -2.0, -np.inf), (1.0, -0.5, np.inf), (1.0, -1.0, np.nan), (-1.0, 0.0, -np.inf), (0.0, 1.0, np.inf)],
+)
+def test_a_cycle_of_gains_and_losses_is_worth_its_mean(memory, there, back, expected, monkeypatch):
     monkeypatch.setattr(chain, "ELIMINATION_MEMORY", memory)
-    mdp = mdp_of([[go(1, 1.0)], [go(0, back)], [go(0, 0.0)]])
+    mdp = mdp_of([[go(1, there)], [go(0, back)], [go(0, 0.0)]])
     v = policy_evaluation(mdp, [0, 0, 0], gamma=1.0)
     np.testing.assert_array_equal(v, np.full(3, expected))
 
@@ -314,6 +317,43 @@ def test_undiscounted_optimum_is_minus_infinity_where_no_policy_ends():
     mdp = mdp_of([[go(0, -1.0)] * 2, [[(0.5, 0, 0.0, False), (0.5, 2, 0.0, True)], go(2, -9.0, True)], [go(2, 0.0, True)] * 2])
     np.testing.assert_array_equal(modified_policy_iteration(mdp, 1.0).v, [-np.inf, -9.0, 0.0])
     np.testing.assert_array_equal(epsilon_soft_optimum(mdp, 0.1, 1.0).v, [-np.inf, -np.inf, 0.0])
+
+
+def test_an_endless_gain_is_refused_though_another_state_ends():
+    with pytest.raises(ValueError, match="from state 0 is unbounded"):
+        modified_policy_iteration(mdp_of([[go(0, 1.0)], [go(1, 0.0, True)]]), 1.0)
+
+
+def test_what_never_happens_joins_no_cycle():
+    # 1 goes to 0, where one rests; back again with probability 0
+    mdp = mdp_of([[[(1.0, 0, 0.0, False), (0.0, 1, 0.0, False)]], [go(0, 5.0)]])
+    np.testing.assert_array_equal(policy_evaluation(mdp, [0, 0], gamma=1.0), [0.0, 5.0])
+
+
+@given(seed=st.integers(0, 10**6), gamma=st.sampled_from([0.9, 1.0]))
+@settings(max_examples=MANY, deadline=None)
+def test_what_never_happens_leads_nowhere(seed, gamma):
+    """An outcome of probability 0 changes no answer, wherever it leads."""
+    mdp = random_mdp(seed)
+    rng = np.random.default_rng(seed)
+    row = np.repeat(np.arange(len(mdp.row_ptr) - 1), np.diff(mdp.row_ptr))
+    rows: list[list[list]] = [[[] for _ in range(mdp.n_actions)] for _ in range(mdp.n_states)]
+    for j, r in enumerate(row):
+        s, a = divmod(int(r), mdp.n_actions)
+        rows[s][a].append((mdp.prob[j], int(mdp.next_state[j]), mdp.reward[j], bool(mdp.terminated[j])))
+    for actions in rows:
+        for outcomes in actions:
+            outcomes.insert(int(rng.integers(4)), (0.0, int(rng.integers(mdp.n_states)), 9.0, bool(rng.integers(2))))
+    more, policy = mdp_of(rows), np.zeros(mdp.n_states, np.int64)
+    for solve in (value_iteration, modified_policy_iteration):
+        try:
+            v = solve(mdp, gamma).v
+        except ValueError as error:
+            with pytest.raises(ValueError, match=str(error)[:20]):
+                solve(more, gamma)
+        else:
+            np.testing.assert_allclose(solve(more, gamma).v, v, atol=1e-8)
+    np.testing.assert_allclose(policy_evaluation(more, policy, gamma), policy_evaluation(mdp, policy, gamma), atol=1e-9)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.2])
