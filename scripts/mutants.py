@@ -2,7 +2,8 @@
 
 A mutant turns a sign, a comparison, ``and``/``or``, ``min``/``max``, ``argmax``/``argmin``, adds 1 to a whole number, doubles
 another one, sets γ to 1, or takes every end of an episode away. Annotations, messages of errors and decorators are left alone.
-Compiled functions run as plain Python (NUMBA_DISABLE_JIT), each mutant in a forked process of its own: no file is written.
+Compiled functions run as plain Python (NUMBA_DISABLE_JIT), or with ``--compiled`` are compiled anew for each mutant. Each has
+a forked process of its own: no module on the disk is touched.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import random
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,21 +39,23 @@ def main() -> int:
     parser.add_argument("-k", default="", help="pytest's -k: which of the tests run")
     parser.add_argument("--timeout", type=int, default=120, help="CPU seconds until a mutant counts as noticed (default 120)")
     parser.add_argument("--at-least", type=float, default=95, help="percent that must be noticed (default 95)")
+    parser.add_argument("--compiled", action="store_true", help="compile what is compiled, for tests that need it")
     args = parser.parse_args()
-    os.environ["NUMBA_DISABLE_JIT"] = "1"
+    if not args.compiled:
+        os.environ["NUMBA_DISABLE_JIT"] = "1"
     for heavy in ("numba", "torch", "pytest", "hypothesis", "gymnasium", "stable_baselines3", "sb3_contrib"):
         __import__(heavy)  # once, before the forks
 
     found = [(path, i, what) for path in args.modules for i, what in enumerate(mutants_of(path))]
     drawn = random.Random(args.seed).sample(found, min(args.n or len(found), len(found)))
     args.tests += ["-k", args.k] if args.k else []
-    if run(None, args.tests, args.timeout) != 0:
+    if run(None, args.tests, args.timeout, args.compiled) != 0:
         print("the tests fail without any mutant")
         return 1
     survivors = []
     for path, i, what in sorted(drawn, key=lambda mutant: (str(mutant[0]), mutant[1])):
         began = time.time()
-        noticed = run((path.resolve(), i), args.tests, args.timeout) != 0
+        noticed = run((path.resolve(), i), args.tests, args.timeout, args.compiled) != 0
         print(f"{'noticed ' if noticed else 'SURVIVED'} {path}:{what} ({time.time() - began:.0f} s)", flush=True)
         if not noticed:
             survivors.append(what)
@@ -125,10 +129,19 @@ def _replaced(node: ast.AST, other: ast.AST) -> Change:
     return change
 
 
-def run(mutant: tuple[Path, int] | None, tests: list[str], timeout: int) -> int:
+def run(mutant: tuple[Path, int] | None, tests: list[str], timeout: int, compiled: bool) -> int:
     """Run the tests in a forked process; 0 if they pass."""
+    with tempfile.TemporaryDirectory() as cache:  # numba's: it would take the file's own code for the mutant's
+        return _run(mutant, tests, timeout, cache if compiled else "")
+
+
+def _run(mutant: tuple[Path, int] | None, tests: list[str], timeout: int, cache: str) -> int:
     child = os.fork()
     if child == 0:
+        if cache:
+            import numba
+
+            numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = cache
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
