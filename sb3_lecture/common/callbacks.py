@@ -39,7 +39,7 @@ class PeriodicEvaluation(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._prepare()
-        if self._done != self.model.num_timesteps:  # else it goes on where an evaluation was the last thing done
+        if not self._done <= self.model.num_timesteps < self._due:  # else it goes on from a checkpoint between two evaluations
             self._run()
 
     def _on_step(self) -> bool:
