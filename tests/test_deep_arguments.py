@@ -200,3 +200,12 @@ def test_log_folder_and_window_reach_sb3(cls, tmp_path):
     model = cls("MlpPolicy", env, tensorboard_log=str(tmp_path), stats_window_size=7, seed=0, **base)
     model.learn(6)
     assert model.ep_info_buffer.maxlen == 7 and len(list(tmp_path.rglob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.parametrize(("cls", "more"), [(BareboneDQN, {"replay": True}), (SACDiscrete, {}), (DeepQLearning, {})])
+def test_a_model_of_n_steps_is_loaded_with_a_memory_of_n_steps(cls, more, tmp_path):
+    model = cls("MlpPolicy", "CartPole-v1", n_steps=3, gamma=0.5, buffer_size=100, **more)
+    model.save(tmp_path / "model")
+    loaded = cls.load(tmp_path / "model")  # warnings are errors here
+    assert (loaded.replay_buffer.n_steps, loaded.replay_buffer.gamma) == (3, 0.5)
+    assert loaded.replay_buffer_class is None and loaded.replay_buffer_kwargs == {}

@@ -1,5 +1,7 @@
 """Buffers that Stable-Baselines3 lacks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer
 
-__all__ = ["EpisodeBuffer"]
+__all__ = ["EpisodeBuffer", "memory_as_given"]
 
 Array = np.ndarray[Any, Any]
 
@@ -134,3 +136,16 @@ class EpisodeBuffer(BaseBuffer):
     def _get_samples(self, batch_inds: Array, env: Any = None) -> Any:
         """Refuse random access: a policy gradient is estimated from whole episodes."""
         raise NotImplementedError("EpisodeBuffer hands out whole batches: use observation_batch() and action_batch()")
+
+
+@contextmanager
+def memory_as_given(model: Any) -> Iterator[None]:
+    """Let SB3 choose a memory for ``n_steps``, but keep what was given: ``load`` would take SB3's choice for the user's.
+
+    :param model: an off-policy SB3 model, about to make its memory
+    """
+    given = model.replay_buffer_class, dict(model.replay_buffer_kwargs)
+    try:
+        yield
+    finally:
+        model.replay_buffer_class, model.replay_buffer_kwargs = given

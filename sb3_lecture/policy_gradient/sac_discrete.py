@@ -37,6 +37,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorch
 from stable_baselines3.dqn.policies import QNetwork
 from torch import nn
 
+from sb3_lecture.common.buffers import memory_as_given
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Choice, Real, check_arguments, check_finite, naming_memory, naming_non_finite
 from sb3_lecture.common.gradient_estimators import relaxed_one_hot
@@ -313,7 +314,7 @@ class SACDiscrete(SafeSave, OffPolicyAlgorithm):
     @naming_memory("buffer_size")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
-        with fused_adam(self):
+        with fused_adam(self), memory_as_given(self):
             super()._setup_model()
         initial, self._learns_ent_coef = _initial_ent_coef(self.ent_coef)
         self.log_ent_coef = th.full((1,), initial, device=self.device).log().requires_grad_(self._learns_ent_coef)  # ln α

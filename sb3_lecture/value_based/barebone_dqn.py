@@ -41,6 +41,7 @@ from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_nam
 from stable_baselines3.dqn.policies import CnnPolicy, DQNPolicy, MlpPolicy, MultiInputPolicy, QNetwork
 from torch.nn import functional as F
 
+from sb3_lecture.common.buffers import memory_as_given
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import FLAG, check_arguments, check_finite, naming_memory
 from sb3_lecture.common.optimizers import fused_adam, without_denormals
@@ -201,7 +202,7 @@ class BareboneDQN(SafeSave, OffPolicyAlgorithm):
                 device=self.device,
                 n_envs=self.n_envs,
             )
-        with fused_adam(self):
+        with fused_adam(self), memory_as_given(self):
             super()._setup_model()
         self.q_net, self.q_net_target = self.policy.q_net, self.policy.q_net_target
         self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])

@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends where one that was never killed ends: model, episodes and evaluations."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -164,23 +165,41 @@ class Server:
             [sys.executable, "-W", "ignore", "-c", SERVER, str(log)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, arguments, seconds=900.0):
-        """The exit code of a command, -9 if it was killed after so many seconds; and how long it took."""
+    def run(self, arguments, is_time=lambda began: False):
+        """The exit code of a command, -9 if it was killed because ``is_time`` said so; and how many seconds it took."""
         began = time.monotonic()
         self.process.stdin.write(json.dumps(arguments) + "\n")
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
         while files._lives(child):
-            if time.monotonic() - began > seconds:
+            if is_time(began):
                 os.kill(child, signal.SIGKILL)
                 break
-            time.sleep(0.01)
+            time.sleep(0.001)
         return int(self.process.stdout.readline()), time.monotonic() - began
 
     def close(self):
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+
+
+def moment(rng, folder, kills, seconds):
+    """When to kill: by turns at any time, and around one of the next checkpoints, of which there are hundreds."""
+    if kills >= N_KILLS:
+        return lambda began: False
+    if kills % 2:
+        wait = float(rng.uniform(0.0, 0.5)) * seconds
+        return lambda began: time.monotonic() - began > wait
+    seen, wanted = set(), int(rng.integers(2, 30))
+
+    def is_time(began):
+        for path in folder.glob(f"*/*/{resuming.CHECKPOINT_FILE}"):
+            with contextlib.suppress(FileNotFoundError):
+                seen.add(path.stat().st_mtime_ns)
+        return len(seen) >= wanted
+
+    return is_time
 
 
 @pytest.mark.slow
@@ -195,7 +214,7 @@ def test_kills_at_any_moment_leave_a_run_that_ends_the_same(algo, tmp_path):
         folder = tmp_path / f"broken_{chains}"
         arguments, code = command(algo, folder), -9
         while code == -9:
-            code, _ = server.run(arguments, float(rng.uniform(0.0, 0.5)) * seconds if kills < N_KILLS else 900.0)
+            code, _ = server.run(arguments, moment(rng, folder, kills, seconds))
             kills += code == -9
             if list(folder.glob("*/*/*/args.yml")):
                 arguments = ["train", "--resume", str(run_of(folder)), "--checkpoint-every", "0"]
