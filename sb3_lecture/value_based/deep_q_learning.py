@@ -34,7 +34,7 @@ loss with its gradient written out (``plain_step.py``), in a third of torch's ti
 
 import warnings
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
@@ -44,14 +44,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, PyTorchObs, ReplayBufferSamples, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, obs_as_tensor, polyak_update
-from stable_baselines3.common.vec_env import VecNormalize
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, check_finite, naming_memory
 from sb3_lecture.common.distributional import project, quantile_huber_loss
+from sb3_lecture.common.munchausen import munchausen_bonus, soft_value
 from sb3_lecture.common.optimizers import FUSED_ADAM, policy_defaults, without_denormals
 from sb3_lecture.common.prioritized_buffer import PrioritizedReplayBuffer
 from sb3_lecture.common.spaces import check_zero_based
@@ -65,58 +65,13 @@ from sb3_lecture.value_based.networks import (
     ValuePolicy,
 )
 from sb3_lecture.value_based.plain_net import Layers, clip_gradients, evaluate_layers, linear_layers
-from sb3_lecture.value_based.plain_step import PlainStep, huber_gradient
+from sb3_lecture.value_based.plain_step import PlainStep, descend_plain
+from sb3_lecture.value_based.transitions import Transitions, pick, uniform_samples
 
-__all__ = ["DeepQLearning", "Transitions", "munchausen_bonus", "soft_value"]
+__all__ = ["DeepQLearning"]
 
 SelfDeepQLearning = TypeVar("SelfDeepQLearning", bound="DeepQLearning")
 Array = np.ndarray[Any, Any]
-MAX_ROWS = 4096  # transitions drawn from the memory in one call
-
-
-class Transitions(NamedTuple):
-    """B transitions.
-
-    :param observations: s [B, …]
-    :param actions: a, int64 [B]
-    :param rewards: the k steps' discounted sum [B]
-    :param discounts: γᵏ, 0 where s' is terminal [B]
-    :param next_observations: s' [B, …]
-    :param weights: importance weights [B]; None: all alike
-    :param indices: rows of the memory, for their priorities [B]
-    """
-
-    observations: PyTorchObs
-    actions: th.Tensor
-    rewards: th.Tensor
-    discounts: th.Tensor
-    next_observations: PyTorchObs
-    weights: th.Tensor | None
-    indices: Array | None
-
-
-def soft_value(q: th.Tensor, tau: float) -> th.Tensor:
-    """Return τ ln Σ_a exp(q_a / τ), which is Σ_a π_a (q_a − τ ln π_a) for π = softmax(q / τ).
-
-    :param q: [..., A]
-    :param tau: τ > 0
-    :return: [...]
-    """
-    return tau * (q / tau).logsumexp(dim=-1)
-
-
-def munchausen_bonus(q: th.Tensor, actions: th.Tensor, tau: float, alpha: float, clip: float) -> th.Tensor:
-    """Return α [τ ln π(a | s)] cut off below at l₀, π = softmax(q / τ) (Vieillard et al. 2020, eq. 2).
-
-    :param q: of the target network at s [B, A]
-    :param actions: a [B]
-    :param tau: τ > 0
-    :param alpha: α
-    :param clip: l₀ ≤ 0
-    :return: [B]
-    """
-    log_pi = tau * (q / tau).log_softmax(dim=-1).gather(-1, actions[:, None])[:, 0]  # τ ln π
-    return alpha * log_pi.clamp(clip, 0.0)
 
 
 class DeepQLearning(SafeSave, OffPolicyAlgorithm):
@@ -440,8 +395,10 @@ class DeepQLearning(SafeSave, OffPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         if self._plain is not None and not self._plain.attached():
             self._look_for_plain()
-        descend = self._descend_torch if self._plain is None else self._descend_plain
-        total = descend(gradient_steps, batch_size)
+        if self._plain is None:
+            total = self._descend_torch(gradient_steps, batch_size)
+        else:
+            total = descend_plain(self, self._plain, gradient_steps, batch_size)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", total / max(gradient_steps, 1))
@@ -458,49 +415,6 @@ class DeepQLearning(SafeSave, OffPolicyAlgorithm):
             self.descend(loss, parameters, batch)
             self.renew_priorities(batch, errors)
             total += loss.item()
-        return total
-
-    def _descend_plain(self, gradient_steps: int, batch_size: int) -> float:
-        """Take the same steps for ``scalar_losses`` by NumPy; return the sum of the losses."""
-        plain, total = self._plain, 0.0
-        assert plain is not None
-        target_layers = linear_layers(self.q_net_target)
-        assert target_layers is not None
-        while gradient_steps > 0:
-            # without priorities the rows of several steps are drawn, and rated by the target network, at once
-            n = 1 if self.prioritized else min(gradient_steps, max(MAX_ROWS // batch_size, 1))
-            gradient_steps -= n
-            batch = self.draw(n * batch_size)
-            x, x_next = batch.observations.numpy(), batch.next_observations.numpy()  # type: ignore[union-attr]
-            actions = batch.actions.numpy()
-            next_q = evaluate_layers(target_layers, x_next)  # q(s', ·; w⁻) [n B, A]
-            with th.no_grad():
-                rewards = (batch.rewards + self.bonus(batch)).numpy()
-            discounts, weights = batch.discounts.numpy(), None if batch.weights is None else batch.weights.numpy()
-            if self.munchausen:
-                next_value = soft_value(th.from_numpy(next_q), self.munchausen_tau).numpy()
-            elif not self.double:
-                next_value = next_q.max(axis=1)
-            for i in range(0, n * batch_size, batch_size):
-                part = slice(i, i + batch_size)
-                if self.double:
-                    best = evaluate_layers(plain.layers, x_next[part]).argmax(axis=1)  # argmax q(s', ·; w)
-                    value = next_q[part][np.arange(batch_size), best]
-                else:
-                    value = next_value[part]
-                q, inputs = plain.forward(x[part])
-                target = rewards[part] + discounts[part] * value
-                gradient, losses, errors = huber_gradient(q, actions[part], target, weights)
-                plain.backward(inputs, gradient)
-                norm = plain.step(self.max_grad_norm)
-                check_finite(
-                    norm, "the gradient's norm", observations=x, next_observations=x_next, rewards=rewards,
-                    network=self.q_net, target_network=self.q_net_target,
-                )  # fmt: skip
-                total += float((losses if weights is None else weights * losses).mean())
-            if batch.indices is not None:
-                self.replay_buffer.update_priorities(batch.indices, errors)  # type: ignore[union-attr]
-        plain.write_steps()
         return total
 
     def draw(self, batch_size: int) -> Transitions:
@@ -639,31 +553,3 @@ class DeepQLearning(SafeSave, OffPolicyAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-
-
-def pick(table: th.Tensor, actions: th.Tensor) -> th.Tensor:
-    """Return the entries of the actions [B]: [B, A] → [B], [B, A, k] → [B, k]."""
-    return table[th.arange(len(actions), device=table.device), actions]
-
-
-def uniform_samples(memory: ReplayBuffer, n: int, env: VecNormalize | None) -> ReplayBufferSamples | None:
-    """Draw n rows of SB3's own buffer as its ``sample`` does, gathered in a third of the time.
-
-    :return: None for any other buffer, on a GPU, or where the buffer saves memory
-    """
-    if type(memory) is not ReplayBuffer or memory.optimize_memory_usage or memory.device.type != "cpu":
-        return None
-    rows = np.random.randint(memory.size() * memory.n_envs, size=n)
-
-    def take(store: Array) -> Array:
-        return store.reshape(-1, *store.shape[2:]).take(rows, axis=0)
-
-    dones = take(memory.dones) * (1.0 - take(memory.timeouts))
-    columns = (
-        memory._normalize_obs(take(memory.observations), env),
-        take(memory.actions),
-        memory._normalize_obs(take(memory.next_observations), env),
-        dones.reshape(-1, 1),
-        memory._normalize_reward(take(memory.rewards).reshape(-1, 1), env),
-    )
-    return ReplayBufferSamples(*map(th.from_numpy, columns))  # type: ignore[arg-type]

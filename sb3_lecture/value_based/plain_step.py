@@ -6,18 +6,24 @@ optimizer's: what is saved, loaded or read from outside is torch's own, at any t
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
 from numba import njit
 from stable_baselines3.dqn.policies import QNetwork
 
+from sb3_lecture.common.checks import check_finite
+from sb3_lecture.common.munchausen import soft_value
 from sb3_lecture.value_based.plain_net import Layers, evaluate_layers, linear_layers
 
-__all__ = ["PlainStep", "huber_gradient"]
+if TYPE_CHECKING:
+    from sb3_lecture.value_based.deep_q_learning import DeepQLearning
+
+__all__ = ["PlainStep", "descend_plain", "huber_gradient"]
 
 Array = np.ndarray[Any, Any]
+MAX_ROWS = 4096  # transitions drawn from the memory in one call
 
 
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
@@ -136,6 +142,56 @@ class PlainStep:
         """Tell torch's optimizer how many steps were taken."""
         for parameter in self.parameters:
             self.optimizer.state[parameter]["step"].fill_(self.steps)
+
+
+def descend_plain(model: "DeepQLearning", plain: PlainStep, gradient_steps: int, batch_size: int) -> float:
+    """Take gradient steps of ``DeepQLearning.scalar_losses`` by NumPy.
+
+    :param model: whose memory is drawn from, and whose switches hold
+    :param plain: the steps of its network
+    :param gradient_steps: how many minibatches
+    :param batch_size: transitions in each
+    :return: the sum of the losses
+    """
+    total = 0.0
+    target_layers = linear_layers(model.q_net_target)
+    assert target_layers is not None
+    while gradient_steps > 0:
+        # without priorities the rows of several steps are drawn, and rated by the target network, at once
+        n = 1 if model.prioritized else min(gradient_steps, max(MAX_ROWS // batch_size, 1))
+        gradient_steps -= n
+        batch = model.draw(n * batch_size)
+        x, x_next = batch.observations.numpy(), batch.next_observations.numpy()  # type: ignore[union-attr]
+        actions = batch.actions.numpy()
+        next_q = evaluate_layers(target_layers, x_next)  # q(s', ·; w⁻) [n B, A]
+        with th.no_grad():
+            rewards = (batch.rewards + model.bonus(batch)).numpy()
+        discounts, weights = batch.discounts.numpy(), None if batch.weights is None else batch.weights.numpy()
+        if model.munchausen:
+            next_value = soft_value(th.from_numpy(next_q), model.munchausen_tau).numpy()
+        elif not model.double:
+            next_value = next_q.max(axis=1)
+        for i in range(0, n * batch_size, batch_size):
+            part = slice(i, i + batch_size)
+            if model.double:
+                best = evaluate_layers(plain.layers, x_next[part]).argmax(axis=1)  # argmax q(s', ·; w)
+                value = next_q[part][np.arange(batch_size), best]
+            else:
+                value = next_value[part]
+            q, inputs = plain.forward(x[part])
+            target = rewards[part] + discounts[part] * value
+            gradient, losses, errors = huber_gradient(q, actions[part], target, weights)
+            plain.backward(inputs, gradient)
+            norm = plain.step(model.max_grad_norm)
+            check_finite(
+                norm, "the gradient's norm", observations=x, next_observations=x_next, rewards=rewards,
+                network=model.q_net, target_network=model.q_net_target,
+            )  # fmt: skip
+            total += float((losses if weights is None else weights * losses).mean())
+        if batch.indices is not None:
+            model.replay_buffer.update_priorities(batch.indices, errors)  # type: ignore[union-attr]
+    plain.write_steps()
+    return total
 
 
 def _aligned(n: int) -> Array:

@@ -25,8 +25,9 @@ from sb3_lecture.common.checks import Integer, Real, check_arguments
 from sb3_lecture.common.distributional import project
 from sb3_lecture.common.optimizers import FUSED_ADAM, without_denormals
 from sb3_lecture.common.prioritized_buffer import PrioritizedReplayBuffer
-from sb3_lecture.value_based.deep_q_learning import DeepQLearning, Transitions
+from sb3_lecture.value_based.deep_q_learning import DeepQLearning
 from sb3_lecture.value_based.networks import ValuePolicy
+from sb3_lecture.value_based.transitions import Transitions
 
 __all__ = ["Rainbow"]
 

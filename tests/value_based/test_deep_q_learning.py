@@ -14,10 +14,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import C51, IQN, DeepQLearning, Rainbow
+from sb3_lecture.common.munchausen import munchausen_bonus, soft_value
 from sb3_lecture.common.networks import NoisyLinear
 from sb3_lecture.common.prioritized_buffer import PrioritizedReplayBuffer
-from sb3_lecture.value_based.deep_q_learning import Transitions, munchausen_bonus, soft_value
 from sb3_lecture.value_based.networks import CnnPolicy, SmallPictureExtractor
+from sb3_lecture.value_based.transitions import Transitions
 
 N_STATES, N_ACTIONS, B = 4, 3, 6
 SMALL = {"buffer_size": 300, "learning_starts": 20, "batch_size": 8, "train_freq": 1, "device": "cpu", "seed": 0}

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import C51, DeepQLearning
-from sb3_lecture.value_based.deep_q_learning import uniform_samples
 from sb3_lecture.value_based.plain_step import PlainStep, huber_gradient
+from sb3_lecture.value_based.transitions import uniform_samples
 
 SMALL = {"buffer_size": 500, "learning_starts": 50, "batch_size": 16, "train_freq": 4, "gradient_steps": 3, "device": "cpu",
          "seed": 0, "target_update_interval": 20, "learning_rate": 1e-2, "policy_kwargs": {"net_arch": [9, 7]}}  # fmt: skip
