@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "plot dream": Command("draw what a world model foretells", "plot", "dream"),
     "plot estimators": Command("draw gradient estimators' bias and variance", "plot", "estimators"),
     "plot triad": Command("draw when learning diverges, and when not", "plot", "triad"),
+    "plot overestimation": Command("draw by how much DQN and Double DQN overestimate", "plot", "overestimation"),
     "tune": Command("search hyperparameters", "tuning_cli"),
     "tune-server": Command("share a study among machines", "tuning_cli", "server"),
     "gtp": Command("a Go engine for GTP programs", "gtp"),

@@ -1,4 +1,4 @@
-"""``plot`` and its pictures of something else than runs: ``compare``, ``dream``, ``estimators``, ``triad``."""
+"""``plot`` and pictures of something else than runs: ``compare``, ``dream``, ``estimators``, ``overestimation``, ``triad``."""
 
 import argparse
 from typing import Any
@@ -18,8 +18,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Other pictures: plot compare ALGO… (learners on one world over many seeds), plot dream RUN (what a world model "
-        "foretells), plot estimators (gradient estimators' bias and variance), plot triad (when learning diverges); each has "
-        "its own --help."
+        "foretells), plot estimators (gradient estimators' bias and variance), plot triad (when learning diverges), plot "
+        "overestimation (DQN and Double DQN, exactly); each has its own --help."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder that holds runs")
     parser.add_argument("-o", "--output", metavar="FILE", help="the curves; default: learning_curve.png beside the runs")
@@ -138,4 +138,30 @@ def triad(args: argparse.Namespace) -> int:
         legs = [name for name in ("approximation", "bootstrapping", "off_policy") if getattr(combination, name)]
         print(f"{combination.radius:.7f}  {', '.join(legs) or 'none of the three'}")
     print(f"Picture: {plotting.save(triad_plot.triad_figure(args.n_steps, args.seed), args.output)}")
+    return 0
+
+
+def overestimation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``plot overestimation``."""
+    parser.description = "By how much DQN and Double DQN overestimate their own policy while they learn, exactly."
+    parser.add_argument("-o", "--output", metavar="FILE", default="overestimation.png", help="default overestimation.png")
+    parser.add_argument("--env", default="Lecture/CliffWalking-v0", help="default Lecture/CliffWalking-v0")
+    parser.add_argument("--seeds", type=whole(1, 10**4), default=5, help="trainings of each, default 5")
+    parser.add_argument("-n", "--n-timesteps", type=steps, default=10_000, help="env steps of each, default 10000")
+    add_run_options(parser)
+
+
+def overestimation(args: argparse.Namespace) -> int:
+    """Train DQN and Double DQN, print and draw the exact error of their action values."""
+    from sb3_lecture.zoo import plotting
+
+    plotting.check_output(args.output)
+    import_packages(args.gym_packages)
+    env_id = resolve_env(args.env)
+    from sb3_lecture.zoo.overestimation_plot import overestimation_figure
+
+    figure, means = overestimation_figure(env_id, args.seeds, args.n_timesteps)
+    for name, error in means.items():
+        print(f"{error:+.4g}  {name}, second half of training")
+    print(f"Picture: {plotting.save(figure, args.output)}")
     return 0
