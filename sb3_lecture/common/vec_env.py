@@ -6,6 +6,7 @@ off rather than over; and, as Monitor would, ``episode`` with its return ``r``, 
 """
 
 import importlib
+import inspect
 import time
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,6 +15,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -169,7 +171,7 @@ def make_native_vec_env(
     :param seed: seed of all of them; None: not seeded
     :param env_kwargs: keyword arguments of the env
     :return: the VecEnv, with episode statistics as Monitor gives them
-    :raises ValueError: if the id has no vector env of its own
+    :raises ValueError: if the id has no vector env of its own, or one that cannot begin a new episode in the step that ends one
     """
     if ":" in env_id:  # as gym.make takes it
         module, env_id = env_id.split(":", 1)
@@ -177,6 +179,13 @@ def make_native_vec_env(
     spec = gym.spec(env_id)
     if spec.vector_entry_point is None:
         raise ValueError(f"{env_id} has no vector env of its own (vector_entry_point); use SB3's make_vec_env for it")
+    cls = spec.vector_entry_point if callable(spec.vector_entry_point) else load_env_creator(spec.vector_entry_point)
+    parameters = inspect.signature(cls).parameters.values()
+    if not any(part.name == "autoreset_mode" or part.kind is part.VAR_KEYWORD for part in parameters):
+        raise ValueError(
+            f"{env_id}'s own vector env ({cls.__name__}) takes no autoreset_mode, and SB3 needs a new episode in the step that "
+            "ends one; use SB3's make_vec_env for it"
+        )
     kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **(env_kwargs or {})}
     env = GymnasiumVecEnv(gym.make_vec(spec, num_envs=n_envs, vectorization_mode="vector_entry_point", **kwargs))
     if seed is not None:

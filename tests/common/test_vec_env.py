@@ -56,6 +56,8 @@ def test_a_vector_env_that_resets_a_step_late_is_refused():
         GymnasiumVecEnv(gym.make_vec("Lecture/Maze-v0", 2))
     with pytest.raises(ValueError, match=r"FrozenLake-v1 has no vector env of its own .* use SB3's make_vec_env"):
         make_native_vec_env("FrozenLake-v1")
+    with pytest.raises(ValueError, match=r"CartPole-v1's own vector env .* takes no autoreset_mode.* use SB3's make_vec_env"):
+        make_native_vec_env("CartPole-v1", 2)
 
 
 def test_gymnasiums_sync_vector_env_is_taken_too():

@@ -592,7 +592,8 @@ def configured(env_id, seed):
     """Train with the values of zoo_configs/muzero.yml."""
     entry = configs.read_entries(configs.config_path("muzero"))[env_id]
     n, env_kwargs = entry.pop("n_envs"), entry.pop("env_kwargs", None)
-    env = make_native_vec_env(env_id, n, seed=seed, env_kwargs=env_kwargs)
+    make = make_native_vec_env if env_id.startswith("Lecture/") else make_vec_env
+    env = make(env_id, n, seed=seed, env_kwargs=env_kwargs)
     rate, steps, policy = entry.pop("learning_rate"), int(entry.pop("n_timesteps")), entry.pop("policy")
     if isinstance(rate, str):
         rate = LinearSchedule(float(rate.removeprefix("lin_")), 0.0, 1.0)
