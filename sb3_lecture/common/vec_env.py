@@ -171,7 +171,7 @@ def make_native_vec_env(
     :param seed: seed of all of them; None: not seeded
     :param env_kwargs: keyword arguments of the env
     :return: the VecEnv, with episode statistics as Monitor gives them
-    :raises ValueError: if the id has no vector env of its own, or one that cannot begin a new episode in the step that ends one
+    :raises ValueError: if the id has no vector env of its own, or one that begins new episodes a step late
     """
     if ":" in env_id:  # as gym.make takes it
         module, env_id = env_id.split(":", 1)
@@ -183,8 +183,8 @@ def make_native_vec_env(
     parameters = inspect.signature(cls).parameters.values()
     if not any(part.name == "autoreset_mode" or part.kind is part.VAR_KEYWORD for part in parameters):
         raise ValueError(
-            f"{env_id}'s own vector env ({cls.__name__}) takes no autoreset_mode, and SB3 needs a new episode in the step that "
-            "ends one; use SB3's make_vec_env for it"
+            f"{env_id}'s own vector env ({cls.__name__}) takes no autoreset_mode, and SB3 needs a new episode in the "
+            "step that ends one; use SB3's make_vec_env for it"
         )
     kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP, **(env_kwargs or {})}
     env = GymnasiumVecEnv(gym.make_vec(spec, num_envs=n_envs, vectorization_mode="vector_entry_point", **kwargs))

@@ -184,6 +184,13 @@ class Server:
         self.process.wait()
 
 
+@pytest.fixture
+def server(tmp_path):
+    server = Server(tmp_path / "log.txt")
+    yield server
+    server.close()
+
+
 def moment(rng, folder, kills, seconds):
     """When to kill: by turns at any time, and around one of the next checkpoints, of which there are hundreds."""
     if kills >= N_KILLS:
@@ -205,8 +212,8 @@ def moment(rng, folder, kills, seconds):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked, for imports take seconds")
 @pytest.mark.parametrize("algo", RUNS)
-def test_kills_at_any_moment_leave_a_run_that_ends_the_same(algo, tmp_path):
-    server, rng, log = Server(tmp_path / "log.txt"), np.random.default_rng(0), tmp_path / "log.txt"
+def test_kills_at_any_moment_leave_a_run_that_ends_the_same(algo, server, tmp_path):
+    rng, log = np.random.default_rng(0), tmp_path / "log.txt"
     code, seconds = server.run(command(algo, tmp_path / "whole"))
     assert code == 0, log.read_text()[-2000:]
     kills, chains = 0, 0
@@ -223,7 +230,6 @@ def test_kills_at_any_moment_leave_a_run_that_ends_the_same(algo, tmp_path):
         assert code in (0, -9), log.read_text()[-2000:]
         assert_same_run(run_of(tmp_path / "whole"), run_of(folder), drawn=code == 0)
         chains += 1
-    server.close()
     went_on = re.findall(r"Going on from .*/broken_\d+/.* at (\d+) of", log.read_text())
     print(f"{algo}: {kills} kills, {len(went_on)} times gone on from a checkpoint, {chains} runs of {seconds:.1f} s")
     assert len(set(went_on)) > 1, "no kill came while it learned"
