@@ -99,3 +99,14 @@ def test_a_wrong_priority_is_named_and_nothing_is_written(wrong):
         SumTree(0)
     with pytest.raises(ValueError, match="read-only"):
         tree.priorities[0] = 9.0
+
+
+@pytest.mark.parametrize("n", [3, 20, 300])
+def test_what_rounding_leaves_over_finds_no_leaf_of_priority_0(n, monkeypatch):
+    """A draw of the whole total, which sums of floats may leave, ends at the last leaf above 0."""
+    priorities = np.zeros(n)
+    priorities[[0, n // 2]] = 1.0, 2.0
+    monkeypatch.setattr(np.random, "random", np.ones)
+    leaves, shares = SumTree(priorities).draw(2)
+    np.testing.assert_array_equal(leaves, [n // 2, n // 2])
+    np.testing.assert_allclose(shares, [2 / 3, 2 / 3])

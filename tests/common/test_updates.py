@@ -110,9 +110,9 @@ def test_traces_by_hand():
     assert updates.replacing_trace(0.25) == 1.0
     assert updates.dutch_trace(0.25, 0.5) == 1.125
     assert updates.dutch_trace(0.0, 0.5) == 1.0
-    # α = 0.5, δ = 2, v - v_old = 1, e = 3: 0.5 · 3 · 3 = 4.5, less α (v - v_old) for the state that is left
-    assert updates.true_online_change(0.5, 2.0, 1.0, 3.0, 0.0) == 4.5
-    assert updates.true_online_change(0.5, 2.0, 1.0, 3.0, 1.0) == 4.0
+    # α = 0.5, δ = 2, v - v_old = 3, e = 4: 0.5 · 5 · 4 = 10, less α (v - v_old) for the state that is left
+    assert updates.true_online_change(0.5, 2.0, 3.0, 4.0, 0.0) == 10.0
+    assert updates.true_online_change(0.5, 2.0, 3.0, 4.0, 1.0) == 8.5
 
 
 def test_planning_by_hand():

@@ -167,18 +167,20 @@ def test_what_is_learned_is_near_the_law(cls):
 
 @pytest.mark.parametrize("cls", [DQN, DeepQLearning])
 def test_the_overestimation_is_exact(cls):
-    """Q = q_π + 0.25 on the states that the greedy policy meets, anything elsewhere."""
+    """Q = q_π + 0.125, 0.25, … on the states that the greedy policy meets in turn, anything elsewhere."""
     env = gym.make("Lecture/GridWorld-v0", map=["S..", "...", "..G"])
     mdp = env.unwrapped.mdp
     model = cls("MlpPolicy", env, gamma=0.9, device="cpu", buffer_size=10, policy_kwargs={"net_arch": []})
     optimum = exact_optimum(mdp, 0.9)
     table = np.full((mdp.n_states, 4), -9.0)
-    table[np.arange(mdp.n_states), optimum.policy] = optimum.v + 0.25
-    s, met = 0, set()
+    table[np.arange(mdp.n_states), optimum.policy] = optimum.v
+    s, met = 0, []
     while s != mdp.n_states - 1:
-        met.add(s)
+        met.append(s)
+        table[s, optimum.policy[s]] += 0.125 * len(met)
         s = mdp.outcomes(s, optimum.policy[s])[0][1]
-    for state in set(range(mdp.n_states)) - met:
+    error = 0.125 * np.arange(1, len(met) + 1).mean()
+    for state in set(range(mdp.n_states)) - set(met):
         table[state] += 7.0  # never met: does not count
     with th.no_grad():
         model.q_net.q_net[0].weight.copy_(th.as_tensor(table.T))
@@ -186,8 +188,8 @@ def test_the_overestimation_is_exact(cls):
     grader = ExactGrader(model.get_env(), 0.9)
     result = grader.grade(model)
     assert result.regret == pytest.approx(0.0)
-    assert grader.q_error(model, result) == pytest.approx(0.25, abs=1e-5)
+    assert grader.q_error(model, result) == pytest.approx(error, abs=1e-5)
     callback = ExactEvalCallback(eval_freq=5)
     model.learn(10, callback=callback)
-    assert callback.last_q_error == pytest.approx(0.25, abs=1e-5)
-    assert model.logger.name_to_value["exact/q_error"] == pytest.approx(0.25, abs=1e-5)
+    assert callback.last_q_error == pytest.approx(error, abs=1e-5)
+    assert model.logger.name_to_value["exact/q_error"] == pytest.approx(error, abs=1e-5)

@@ -5,10 +5,14 @@ All trees are small models called from outside, so the tests also run, slowly, w
 
 import numpy as np
 import pytest
+import torch as th
 
+from sb3_lecture.common.distributional import inverse_value_transform
 from sb3_lecture.search.mcts import MCTS
-from sb3_lecture.search.simulators import Expansion, ModelSimulator, Root
+from sb3_lecture.search.model_kernels import read_out
+from sb3_lecture.search.simulators import Expansion, ModelSimulator, Root, TabularSimulator
 from sb3_lecture.search.tree import PUCT, UCT, exploration_table, halving_schedule
+from sb3_lecture_envs.mdp import TabularMDP
 
 
 def bandit(rewards: np.ndarray, logits: np.ndarray, values: np.ndarray | None = None) -> tuple[ModelSimulator, Root]:
@@ -205,3 +209,21 @@ def test_gumbel_below_the_root_equals_its_slow_twin() -> None:
         search.search(root, np.array([[True, False, False, False]]))
         edges = search._tree.visits[0, 1]
         np.testing.assert_array_equal(edges, slow_interior(logits, rewards, value, 24))
+
+
+@pytest.mark.parametrize("m", [4, 5])
+def test_a_number_is_read_out_of_its_bins(m):
+    """h⁻¹ of the bins' expectation (Pohlen et al. 2018, proposition A.2), wherever the logits begin."""
+    y = np.random.default_rng(m).normal(size=3 + m + 2).astype(np.float32)
+    bins = np.linspace(-2.0, 3.0, m).astype(np.float32)
+    p = np.exp(y[3 : 3 + m])
+    expected = inverse_value_transform(th.tensor(float(p @ bins / p.sum())))
+    assert read_out(y, 3, bins) == pytest.approx(float(expected), rel=1e-5)
+    assert read_out(y, 3, bins[:0]) == y[3]
+
+
+def test_a_rollout_is_the_discounted_sum_of_its_rewards():
+    """Rewards 1, 2 and 4 in a row, then the end, γ = 0.5: 1 + 0.5 · 2 + 0.25 · 4 = 3."""
+    mdp = TabularMDP.from_P({0: {0: [(1.0, 1, 1.0, False)]}, 1: {0: [(1.0, 2, 2.0, False)]}, 2: {0: [(1.0, 2, 4.0, True)]}})
+    search = MCTS(TabularSimulator(mdp, gamma=0.5), n_simulations=1, selection="uct", seed=0)
+    assert search.search(np.array([0])).values == pytest.approx(3.0)
