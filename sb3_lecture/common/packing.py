@@ -122,8 +122,8 @@ def resolve(name: str, custom_objects: dict[str, Any] | None = None) -> Any:
     in_package = module.split(".")[0] in PACKAGES
     if not (in_package or module.startswith(MODULES) or name in FUNCTIONS) or not qualname.isidentifier():
         raise ValueError(_refusal(name))
-    if module.split(".")[0] not in sys.modules and module.split(".")[0] == "rl_zoo3":
-        raise ValueError(_refusal(name))  # never imported from here
+    if module.split(".")[0] not in sys.modules and module.split(".")[0] == "rl_zoo3" and name not in OBJECT_NAMES:
+        raise ValueError(_refusal(name))  # imported for the schedule alone that ``train`` gives its models
     try:
         thing = getattr(importlib.import_module(module), qualname)
     except (ImportError, AttributeError, ValueError) as error:

@@ -179,7 +179,7 @@ def make_native_vec_env(
     spec = gym.spec(env_id)
     if spec.vector_entry_point is None:
         raise ValueError(f"{env_id} has no vector env of its own (vector_entry_point); use SB3's make_vec_env for it")
-    cls = spec.vector_entry_point if callable(spec.vector_entry_point) else load_env_creator(spec.vector_entry_point)
+    cls: Any = spec.vector_entry_point if callable(spec.vector_entry_point) else load_env_creator(spec.vector_entry_point)
     parameters = inspect.signature(cls).parameters.values()
     if not any(part.name == "autoreset_mode" or part.kind is part.VAR_KEYWORD for part in parameters):
         raise ValueError(

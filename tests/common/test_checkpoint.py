@@ -440,3 +440,12 @@ def test_a_new_process_reads_a_file_without_importing_more_than_it_names(tmp_pat
         "assert type(model).__name__ == 'QLearning'; assert 'rl_zoo3' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "q.zip")], check=True, timeout=120)
+
+
+def test_the_schedule_that_train_gives_its_models_is_found_without_the_zoo(monkeypatch):
+    monkeypatch.delitem(sys.modules, "rl_zoo3", raising=False)
+    schedule = packing.resolve("rl_zoo3.utils:SimpleLinearSchedule")(0.5)
+    assert schedule(0.25) == 0.125
+    monkeypatch.delitem(sys.modules, "rl_zoo3", raising=False)
+    with pytest.raises(ValueError, match="not on the allow-list"):
+        packing.resolve("rl_zoo3.utils:ALGOS")
