@@ -18,6 +18,8 @@ from sb3_lecture.common.files import HOST, save_arrays, written
 class PeriodicEvaluation(BaseCallback):
     """Evaluate at the start of training, every ``eval_freq`` env steps and at the end, and keep the figures in a file.
 
+    Training that goes on between two evaluations waits for the next one.
+
     A subclass fills ``_prepare`` and ``_evaluate``.
 
     :param eval_freq: env steps between two evaluations, all envs together

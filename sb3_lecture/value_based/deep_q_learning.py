@@ -48,6 +48,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name, obs_as_tensor, polyak_update
 from torch.nn import functional as F
 
+from sb3_lecture.common.buffers import memory_as_given
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, check_finite, naming_memory
 from sb3_lecture.common.distributional import project, quantile_huber_loss
@@ -230,14 +231,14 @@ class DeepQLearning(SafeSave, OffPolicyAlgorithm):
                 f"The number of environments used is greater than target_update_interval={self.target_update_interval}: "
                 f"one step of all {self.n_envs} is the shortest interval there is"
             )
-        given, n_steps = self.replay_buffer_class, self.n_steps
+        n_steps = self.n_steps
         self._make_memory()
         self.n_steps = 1  # SB3 would ask for a memory of its own
         try:
-            with policy_defaults(self, **self._policy_defaults()):
+            with policy_defaults(self, **self._policy_defaults()), memory_as_given(self):
                 super()._setup_model()
         finally:
-            self.replay_buffer_class, self.n_steps = given, n_steps
+            self.n_steps = n_steps
         self.q_net, self.q_net_target = self.policy.q_net, self.policy.q_net_target
         self.batch_norm_stats = get_parameters_by_name(self.q_net, ["running_"])
         self.batch_norm_stats_target = get_parameters_by_name(self.q_net_target, ["running_"])

@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.env_util import make_vec_env
+from tqdm import tqdm
 
 from sb3_lecture.exact.callbacks import ExactEvalCallback
+from sb3_lecture.exact.law import law_of
 from sb3_lecture.value_based.deep_q_learning import DeepQLearning
+from sb3_lecture.zoo.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,14 +54,20 @@ def overestimation_figure(env_id: str, n_seeds: int, n_timesteps: int) -> tuple[
     :param n_seeds: trainings of each, seeds 0 …
     :param n_timesteps: env steps of each
     :return: the figure, and each one's mean error over the second half of training
+    :raises UserError: if the env does not state its law
     """
     from matplotlib.figure import Figure
 
+    if law_of(gym.make(env_id)) is None:
+        raise UserError(
+            f"{env_id} states no law, so what its policies get is not known exactly; take a world of sb3_lecture_envs"
+        )
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.subplots()
     means, late = {}, []
     for double, name in ((False, "DQN"), (True, "Double DQN")):
-        runs = np.stack([q_errors(env_id, double, seed, n_timesteps) for seed in range(n_seeds)])  # [seeds, evaluations, 2]
+        seeds = tqdm(range(n_seeds), desc=name, leave=False)
+        runs = np.stack([q_errors(env_id, double, seed, n_timesteps) for seed in seeds])  # [seeds, evaluations, 2]
         for run in runs:
             axes.plot(run[:, 0], run[:, 1], color=COLOURS[double], alpha=0.25, linewidth=0.8)
         mean = runs[:, :, 1].mean(axis=0)

@@ -6,18 +6,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-import yaml
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture.common.distributional import expectation, inverse_value_transform, two_hot, value_transform
 from sb3_lecture.common.vec_env import make_native_vec_env
-from sb3_lecture.exact.board_grading import all_lines, model_player, optimal_share
-from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.exact.solver import policy_evaluation
 from sb3_lecture.model_based.muzero import MuZero, halve_gradient
 from sb3_lecture.model_based.muzero_networks import MuZeroCnnPolicy, scaled
@@ -25,7 +20,6 @@ from sb3_lecture.model_based.muzero_replay import CUT, GOES_ON, TERMINATED, Batc
 from sb3_lecture.search.mcts import MCTS
 from sb3_lecture.search.model_kernels import read_rows
 from sb3_lecture.search.simulators import CompiledModel
-from sb3_lecture.zoo import configs
 from sb3_lecture_envs.board.tic_tac_toe import TicTacToe
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
@@ -583,43 +577,3 @@ def test_wrong_arguments_are_named():
         small(policy_kwargs={"n_bins": 4})
     with pytest.raises(ValueError, match="planes"):
         MuZero("CnnPolicy", "Lecture/Maze-v0", n_games=1)
-
-
-# ---- learning
-
-
-def configured(env_id, seed):
-    """Train with the values of zoo_configs/muzero.yml."""
-    entry = configs.read_entries(configs.config_path("muzero"))[env_id]
-    n, env_kwargs = entry.pop("n_envs"), entry.pop("env_kwargs", None)
-    make = make_native_vec_env if env_id.startswith("Lecture/") else make_vec_env
-    env = make(env_id, n, seed=seed, env_kwargs=env_kwargs)
-    rate, steps, policy = entry.pop("learning_rate"), int(entry.pop("n_timesteps")), entry.pop("policy")
-    if isinstance(rate, str):
-        rate = LinearSchedule(float(rate.removeprefix("lin_")), 0.0, 1.0)
-    entry["policy_kwargs"] = yaml.safe_load(entry["policy_kwargs"].replace("dict(", "{").replace(")", "}").replace("=", ": "))
-    return MuZero(policy, env, learning_rate=rate, seed=seed, **entry).learn(steps)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("env_id", ["Lecture/GridWorld-v0", "Lecture/Maze-v0"])
-def test_the_configured_player_has_no_regret(env_id, seed):
-    """Worlds of 4 by 4 cells, with -1 for each step, and with pits beside the treasure."""
-    assert exact_evaluation(configured(env_id, seed)).regret == pytest.approx(0.0, abs=1e-12)
-
-
-@pytest.mark.slow
-def test_the_configured_player_balances_the_pole():
-    """Measured: 476 to 500 on three seeds."""
-    model = configured("CartPole-v1", 0)
-    mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", 10, seed=5000), 20, warn=False)
-    assert mean >= 450
-
-
-@pytest.mark.slow
-def test_the_configured_player_learns_a_game_of_two():
-    """Measured on three seeds: no line of play is lost, and 98.7 to 99.4 % of all moves are optimal."""
-    player = model_player(configured(TIC_TAC_TOE, 0))
-    assert sum(all_lines(TicTacToe(), player, side).losses for side in (0, 1)) <= 1
-    assert optimal_share(TicTacToe(), player) >= 0.97
