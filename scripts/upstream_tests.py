@@ -38,6 +38,7 @@ PLACES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "REINFORCE": ("A2C", "", "", {"n_episodes": 2}),
     "PPOPenalty": ("PPO", "TRPO", "", {}),
     "BareboneDQN": ("DQN", "QRDQN", "", {"replay": True, "target_network": True}),
+    "value_based": ("DQN", "QRDQN", "", {}),
     "SACDiscrete": ("SAC DQN", "", "torques", {}),
     "tabular": ("DQN", "QRDQN", "Lecture/CliffWalking-v0", {}),
     "linear": ("DQN", "QRDQN", "Lecture/CliffWalking-v0", {}),

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_util import make_vec_env
 from test_contract import OURS, build_settings, policy_of, world
 
-from sb3_lecture.common.checks import is_finite
+from sb3_lecture.common.checks import is_finite, keywords_of
+from sb3_lecture.search.mcts import SEARCH_SETTINGS
 from sb3_lecture.tabular import base
 from sb3_lecture.tabular.loop import Loops, compile_rules
 from sb3_lecture.zoo import registry
@@ -31,6 +32,9 @@ HUGE = [10**12, 10**30]
 VALUES = [None, True, False, -1, 0, 1, 2, 3, -0.5, 0.0, 0.5, 1.0, 1.5, 1e300, NAN, INF, -INF, *HUGE, -(10**12),
           "", "0.9", "auto", "nope", "1/N", [], [1], {}, (1, "step"), np.float32(0.5), np.int64(2), np.nan, np.array(1),
           np.array([1, 2]), b"x", object]  # fmt: skip
+#: what stands in lists and dictionaries
+NESTED = [[[]], [-1], [0], [8], [10**12], ["a"], {"pi": [4]}, {"lr": 1}, {"eps": NAN}, {"betas": 3}, {"features_dim": 0},
+          int, "relu"]  # fmt: skip
 NOT_SCALARS = {"policy", "env", "self", "kwargs", "policy_kwargs", "tensorboard_log", "_init_setup_model"}
 NEGATIVE = {"gradient_steps", "initial_value", "sde_sample_freq", "target_entropy"}
 INFINITE = {"max_grad_norm"}
@@ -119,6 +123,35 @@ def outcome(name, arguments):
             assert is_finite(model.policy), f"{what} learns NaN without a word"
 
 
+def names_within(cls, policy):
+    """Argument and name of what may be handed on to the policy, and to the search."""
+    known = [("policy_kwargs", name) for name in [*keywords_of(cls.policy_aliases[policy]), "unheard_of"]]
+    if "search_kwargs" in keywords_of(cls):
+        known += [("search_kwargs", name) for name in [*SEARCH_SETTINGS, "unheard_of"]]
+    return known
+
+
+def outcome_within(name, argument, key, value):
+    """As ``outcome``, for a value that is handed on to the policy or to the search."""
+    cls, settings = registry.algorithm(name), build_settings(name)
+    env = make_vec_env(world(name)[0], env_kwargs=world(name)[1])
+    settings[argument] = settings.get(argument, {}) | {key: value}
+    what = f"{cls.__name__}({argument}={settings[argument]!r})"
+    with limit(60, what):
+        try:
+            model = cls(policy_of(name), env, **settings)
+        except (ValueError, TypeError) as error:
+            assert key in str(error) and "\n" not in str(error), f"{what}: {error!r}"
+            return
+        assert key != "unheard_of", f"{what} is accepted"
+        try:
+            model.learn(60)
+        except ValueError as error:
+            assert "\n" not in str(error), f"{what}.learn: {error!r}"
+        else:
+            assert is_finite(model.policy), f"{what} learns NaN without a word"
+
+
 @pytest.fixture
 def quiet(monkeypatch, tmp_path):
     """Tables learn as plain Python, which compiles nothing; overflow is asked for; logs go to their own folder."""
@@ -138,3 +171,14 @@ def test_any_arguments_make_a_model_that_learns_or_one_clear_error(quiet, data):
     name = data.draw(st.sampled_from(OURS))
     known = annotations(registry.algorithm(name))
     outcome(name, data.draw(st.dictionaries(st.sampled_from(sorted(known)), st.sampled_from(VALUES), min_size=1, max_size=2)))
+
+
+@settings(
+    max_examples=EXAMPLES or 80, derandomize=not EXAMPLES, database=None, deadline=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(data=st.data())
+def test_any_arguments_of_policy_or_search_make_a_model_that_learns_or_one_clear_error(quiet, data):
+    name = data.draw(st.sampled_from(OURS))
+    argument, key = data.draw(st.sampled_from(names_within(registry.algorithm(name), policy_of(name))))
+    outcome_within(name, argument, key, data.draw(st.sampled_from(VALUES + NESTED)))

@@ -1,24 +1,23 @@
 """Checks of what comes in: arguments when a model is built, numbers when it learns.
 
 A wrong argument is one line that names the argument, its value and what is allowed. SB3's argument names mean the same
-everywhere, so what they may be stands here once, in ``ALLOWED``; a class adds its own::
+everywhere, so what they may be stands once, in ``rules.ALLOWED``; a class adds its own::
 
     check_arguments(locals(), sigma=Real(above=0), critic=Choice("v", "q"))      # the first line of __init__
 """
 
 import inspect
 import math
-import numbers
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch as th
+
+from sb3_lecture.common.rules import ALLOWED, FLAG, Choice, Integer, Real, Rule
 
 __all__ = [
     "ALLOWED",
@@ -26,8 +25,10 @@ __all__ = [
     "Choice",
     "Integer",
     "Real",
+    "as_numbers",
     "check_arguments",
     "check_finite",
+    "check_known",
     "check_settings",
     "is_finite",
     "keywords_of",
@@ -35,186 +36,13 @@ __all__ = [
     "naming_non_finite",
 ]
 
-INF = float("inf")
+#: what NumPy and torch say where they have no memory
+TOO_BIG = "array is too big|Maximum allowed|can't allocate memory|Storage size calculation overflowed"
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Rule(Protocol):
-    """What an argument may be."""
-
-    def check(self, name: str, value: Any) -> None:
-        """Refuse a value by TypeError or ValueError in one line that names it."""
-
-
-@dataclass(frozen=True)
-class Real:
-    """What a number may be.
-
-    :param low: smallest value
-    :param high: largest value
-    :param above: a value that it must exceed, instead of ``low``
-    :param none: may be None
-    :param schedule: may be a function of the remaining progress
-    :param infinite: may be infinite where the range is
-    :param text: form of the strings that it may be, which the class checks itself; "" for none
-    :param plain: must be Python's own number, where SB3 or Python refuse NumPy's (SB3's schedules do)
-    """
-
-    low: float = -INF
-    high: float = INF
-    above: float | None = None
-    none: bool = False
-    schedule: bool = False
-    infinite: bool = False
-    text: str = ""
-    plain: bool = False
-    kind: ClassVar[str] = "number"
-    kin: ClassVar[Any] = numbers.Real
-    largest: ClassVar[float] = float(np.finfo(np.float32).max)  # networks compute with float32
-
-    def describe(self) -> str:
-        """Return the rule in words."""
-        text = f"an {self.kind}" if self.kind == "integer" else f"a {self.kind}" if self.infinite else f"a finite {self.kind}"
-        if self.above is not None:
-            text += f" above {self.above:g}" + (f" and at most {self.high:g}" if self.high < INF else "")
-        elif self.low > -INF and self.high < INF:
-            text += f" from {self.low:.12g} to {self.high:.12g}"
-        elif self.low > -INF:
-            text += f" of at least {self.low:g}"
-        return text + ", or a schedule" * self.schedule + ", or None" * self.none + f", or {self.text}" * bool(self.text)
-
-    def check(self, name: str, value: Any) -> None:
-        """Check one argument.
-
-        :raises TypeError: if it is no number
-        :raises ValueError: if it is out of range, NaN or infinite
-        """
-        if (value is None and self.none) or (isinstance(value, str) and self.text):
-            return
-        if callable(value) and self.schedule:
-            self._check_schedule(name, value)
-            return
-        if isinstance(value, bool) or not isinstance(value, self.kin):
-            raise TypeError(f"{name}={value!r} must be {self.describe()}, not a {type(value).__name__}")
-        if (self.plain or self.schedule) and not isinstance(value, (int, float)):
-            raise TypeError(f"{name}={value!r} must be a number of Python, not of NumPy: {name}={value.item()!r}")
-        inside = self.low <= value <= self.high and (self.above is None or value > self.above)
-        if not inside or (math.isinf(value) and not self.infinite):  # NaN is inside of nothing
-            raise ValueError(f"{name}={value!r} must be {self.describe()}")
-        if abs(value) > self.largest and not math.isinf(value):
-            raise ValueError(f"{name}={value!r} must be {self.describe()}, and not beyond {self.largest:.12g}")
-
-    def _check_schedule(self, name: str, schedule: Callable[[float], Any]) -> None:
-        try:
-            float(schedule(1.0))
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name}={schedule!r} makes no number of the remaining progress 1.0: {error}") from error
-
-
-@dataclass(frozen=True)
-class Integer(Real):
-    """What a whole number may be: an int, of Python or NumPy."""
-
-    kind: ClassVar[str] = "integer"
-    kin: ClassVar[Any] = numbers.Integral
-    largest: ClassVar[float] = 2**63 - 1
-
-
-class Choice:
-    """One of a few values.
-
-    :param allowed: texts, flags or None
-    """
-
-    def __init__(self, *allowed: str | bool | None) -> None:
-        self.allowed = allowed
-
-    def check(self, name: str, value: Any) -> None:
-        """Check one argument.
-
-        :raises ValueError: if it is none of them
-        """
-        if isinstance(value, np.bool_):
-            value = bool(value)
-        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in self.allowed):
-            *others, last = map(repr, self.allowed)
-            raise ValueError(f"{name}={value!r} is unknown: choose {', '.join(others)}{' or ' * bool(others)}{last}")
-
-
-@dataclass(frozen=True)
-class Instance:
-    """A value of some classes, or None.
-
-    :param classes: which
-    """
-
-    classes: tuple[type, ...]
-
-    def check(self, name: str, value: Any) -> None:
-        """Check one argument.
-
-        :raises TypeError: if it is of another class
-        """
-        if value is not None and not isinstance(value, self.classes):
-            allowed = ", ".join(cls.__name__ for cls in self.classes)
-            raise TypeError(f"{name}={value!r} must be of {allowed}, or None, not a {type(value).__name__}")
-
-
-class Device:
-    """A torch device, or its name."""
-
-    def check(self, name: str, value: Any) -> None:
-        """Check one argument.
-
-        :raises ValueError: if torch knows no such device
-        """
-        try:
-            if value != "auto":
-                th.device(value)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{name}={value!r} is no device of torch: choose 'auto', 'cpu' or 'cuda'") from error
-
-
-FLAG = Choice(False, True)
-
-#: what SB3's arguments may be, in every class that has them
-ALLOWED: dict[str, Rule] = {
-    "learning_rate": Real(0, schedule=True),
-    "gamma": Real(0, 1),
-    "gae_lambda": Real(0, 1),
-    "tau": Real(0, 1),
-    "ent_coef": Real(0),
-    "vf_coef": Real(0),
-    "max_grad_norm": Real(above=0, infinite=True),
-    "n_steps": Integer(1),
-    "batch_size": Integer(1),
-    "n_epochs": Integer(1),
-    "buffer_size": Integer(1),
-    "learning_starts": Integer(0),
-    "gradient_steps": Integer(-1),
-    "target_update_interval": Integer(1),
-    "exploration_fraction": Real(above=0, high=1),
-    "exploration_initial_eps": Real(0, 1),
-    "exploration_final_eps": Real(0, 1),
-    "sde_sample_freq": Integer(-1),
-    "stats_window_size": Integer(1, plain=True),
-    "seed": Integer(0, 2**32 - 1, none=True, plain=True),
-    "verbose": Integer(0),
-    "device": Device(),
-    "tensorboard_log": Instance((str, os.PathLike)),
-    "policy_kwargs": Instance((dict,)),
-    "replay_buffer_kwargs": Instance((dict,)),
-    "rollout_buffer_kwargs": Instance((dict,)),
-    "search_kwargs": Instance((dict,)),
-    "use_sde": FLAG,
-    "normalize_advantage": FLAG,
-    "optimize_memory_usage": FLAG,
-    "_init_setup_model": FLAG,
-}
-
-
 def check_arguments(arguments: Mapping[str, Any], **more: Rule) -> None:
-    """Check the arguments of a constructor.
+    """Check the arguments of a constructor, and those that ``policy_kwargs`` hands to a policy.
 
     :param arguments: its ``locals()``, before anything else is in them; names without a rule are left alone
     :param more: rules of this class, by name; they come before those of ``ALLOWED``
@@ -227,6 +55,64 @@ def check_arguments(arguments: Mapping[str, Any], **more: Rule) -> None:
             rules[name].check(name, value)
     train_freq = arguments.get("train_freq", 1)
     Integer(1).check("train_freq", train_freq[0] if isinstance(train_freq, tuple) and train_freq else train_freq)
+    if arguments.get("policy_kwargs"):
+        _check_policy_arguments(arguments)
+
+
+def _check_policy_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check what a constructor hands to its policy; names that only the policy knows are left to it."""
+    given, policy = arguments["policy_kwargs"], arguments.get("policy")
+    if isinstance(policy, str):
+        policy = getattr(arguments.get("self"), "policy_aliases", {}).get(policy)
+    check_arguments({name: value for name, value in given.items() if name != "policy_kwargs"})
+    if isinstance(net_arch := given.get("net_arch"), Mapping):
+        takes = "dict" in str(getattr(parameter_of(policy, "net_arch"), "annotation", "dict")).lower()
+        if not takes or not set(net_arch) <= {"pi", "vf", "qf"}:
+            parts = ', or of parts {"pi": […], "vf": […]}' if takes else ""
+            raise ValueError(f"policy_kwargs: net_arch={net_arch!r} must be a list of widths such as [64, 64]{parts}")
+    if given.get("squash_output") and arguments.get("use_sde") is False:
+        raise ValueError("policy_kwargs: squash_output=True needs use_sde=True, SB3's policies squash no other actions")
+    optimizer_class = given.get("optimizer_class", getattr(parameter_of(policy, "optimizer_class"), "default", None))
+    if given.get("optimizer_kwargs") and isinstance(optimizer_class, type):
+        _try_optimizer(optimizer_class, given["optimizer_kwargs"])
+    if extra := given.get("features_extractor_kwargs"):
+        default = getattr(parameter_of(policy, "features_extractor_class"), "default", None)
+        extractor = given.get("features_extractor_class", default)
+        if isinstance(extractor, type):
+            check_known("policy_kwargs: features_extractor_kwargs", extra, keywords_of(extractor)[1:])
+        check_arguments(extra, features_dim=Integer(1))
+
+
+def _try_optimizer(optimizer_class: type[th.optim.Optimizer], kwargs: dict[str, Any]) -> None:
+    """Let an optimizer take a step on one weight.
+
+    :raises ValueError: if it cannot, or the weight is not finite then
+    """
+    if "lr" in kwargs:
+        raise ValueError(f"policy_kwargs: optimizer_kwargs={kwargs!r}: lr is given by the model's argument learning_rate")
+    weight = th.nn.Parameter(th.zeros(1))
+    weight.grad = th.ones(1)
+    try:
+        optimizer_class([weight], lr=1e-3, **kwargs).step()  # type: ignore[call-arg]
+        error: object = "its first step is not finite" if not is_finite(weight) else ""
+    except Exception as caught:  # whatever an optimizer of any package says of its arguments
+        error = str(caught).splitlines()[0]
+    if error:
+        raise ValueError(f"policy_kwargs: optimizer_kwargs={kwargs!r} do not suit {optimizer_class.__name__}: {error}")
+
+
+def check_known(name: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Check the names of arguments that are handed on.
+
+    :param name: the argument that holds them
+    :param given: the arguments by name
+    :param known: the names that are allowed
+    :raises ValueError: naming the first that is not
+    """
+    known = list(known)
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{name}={given!r}: {key!r} is no argument; choose {', '.join(known) or 'none'}")
 
 
 def check_settings(model: Any, **rules: Rule) -> None:
@@ -252,6 +138,18 @@ def keywords_of(cls: type) -> list[str]:
         if not any(p.kind == p.VAR_KEYWORD for p in parameters):
             break
     return names[1:]  # without self
+
+
+def parameter_of(cls: Any, name: str) -> inspect.Parameter | None:
+    """An argument of a class or, where it hands ``**kwargs`` on, of the classes that it inherits from."""
+    for parent in getattr(cls, "__mro__", ()):
+        if "__init__" in vars(parent):
+            parameters = inspect.signature(vars(parent)["__init__"]).parameters
+            if name in parameters:
+                return parameters[name]
+            if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+                break
+    return None
 
 
 def is_finite(source: Any) -> bool:
@@ -288,6 +186,17 @@ def check_finite(value: float | th.Tensor, what: str, **sources: Any) -> None:
     )
 
 
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """An argument as an array float64.
+
+    :raises ValueError: if it is none of numbers
+    """
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}={value!r} must be numbers: {error}") from error
+
+
 def naming_memory(*names: str) -> Callable[[Method], Method]:
     """Decorate a method that makes arrays: where they do not fit into memory, a ValueError names what asked for them.
 
@@ -299,11 +208,12 @@ def naming_memory(*names: str) -> Callable[[Method], Method]:
         def named(self: Any, *args: Any, **kwargs: Any) -> Any:
             try:
                 return method(self, *args, **kwargs)
-            except (MemoryError, ValueError) as error:
-                if isinstance(error, ValueError) and not re.match("array is too big|Maximum allowed", str(error)):
+            except (MemoryError, ValueError, RuntimeError) as error:
+                if not isinstance(error, MemoryError) and not re.search(TOO_BIG, str(error)):
                     raise
-                given = ", ".join(f"{name}={getattr(self, name)!r}" for name in names if hasattr(self, name))
-                raise ValueError(f"{given} does not fit into memory ({error}); lower it") from error
+                asked = (*names, "policy_kwargs") if isinstance(error, RuntimeError) else names  # torch's: a network's
+                given = ", ".join(f"{name}={getattr(self, name)!r}" for name in asked if hasattr(self, name))
+                raise ValueError(f"{given} does not fit into memory ({str(error).splitlines()[0]}); lower it") from error
 
         return cast(Method, named)
 

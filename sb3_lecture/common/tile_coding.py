@@ -41,8 +41,8 @@ class TileCoder:
         if not np.all(self.low < self.high):
             raise ValueError(f"low={self.low.tolist()} must lie below high={self.high.tolist()} in every dimension")
         tiles = np.asarray(n_tiles)
-        if tiles.ndim == 1 and tiles.shape != self.low.shape:
-            raise ValueError(f"n_tiles={n_tiles} names {tiles.size} dimensions; the box has {self.low.size}")
+        if tiles.shape not in ((), self.low.shape):
+            raise ValueError(f"n_tiles={n_tiles!r} must be one number, or one for each of {self.low.size} dimensions")
         for n in np.array(n_tiles, object).ravel():
             Integer(1).check("n_tiles", n)
         self.n_tilings, self.n_tiles = int(n_tilings), np.full(self.low.shape, tiles, np.int64)  # [k]

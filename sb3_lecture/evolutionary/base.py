@@ -41,7 +41,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import FLAG, Integer, check_arguments
+from sb3_lecture.common.checks import FLAG, Integer, check_arguments, naming_memory
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.spaces import check_zero_based
@@ -127,6 +127,7 @@ class PopulationAlgorithm(SafeSave, BaseAlgorithm):
         self._starts = np.random.default_rng(0)  # of this generation's common starts
         self._search_seed = int(np.random.randint(2**31)) if seed is None else seed
 
+    @naming_memory("population_size")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         self._setup_lr_schedule()

@@ -11,6 +11,8 @@ from stable_baselines3.common.torch_layers import create_mlp
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sb3_lecture.common.checks import FLAG, check_arguments
+
 __all__ = ["EvolutionLinearPolicy", "EvolutionPolicy", "NetworkStack"]
 
 Array = np.ndarray[Any, Any]
@@ -52,6 +54,7 @@ class EvolutionPolicy(BasePolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        check_arguments(locals(), with_bias=FLAG)
         if isinstance(observation_space, spaces.Dict):
             raise ValueError(
                 "Dict observations are not supported by the evolutionary learners; wrap the env in FlattenObservation"

@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Real, check_arguments, check_settings
+from sb3_lecture.common.checks import Real, check_arguments, check_settings, naming_memory
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.linear import kernels
@@ -122,6 +122,7 @@ class LinearAlgorithm(SafeSave, BaseAlgorithm):
 
     # ---- what SB3 builds, saves and loads
 
+    @naming_memory("policy_kwargs")
     def _setup_model(self) -> None:
         self.lr_schedule = FloatSchedule(self.learning_rate)
         self.set_random_seed(self.seed)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from sb3_lecture.common.checks import Integer
+from sb3_lecture.common.checks import Integer, as_numbers
 from sb3_lecture.common.tile_coding import TileCoder
 
 FEATURES = ("auto", "tiles", "one-hot", "aggregation", "fourier")
@@ -178,7 +178,7 @@ def _bounds(space: spaces.Box, ranges: Any) -> tuple[np.ndarray, np.ndarray]:
     if ranges is None:
         low, high = space.low.ravel().astype(np.float64), space.high.ravel().astype(np.float64)
     else:
-        pairs = np.asarray(ranges, np.float64)
+        pairs = as_numbers("ranges", ranges)
         if pairs.shape != (int(np.prod(space.shape)), 2):
             raise ValueError(f"ranges={ranges!r}; one [low, high] for each of the {int(np.prod(space.shape))} dimensions")
         low, high = pairs[:, 0], pairs[:, 1]

@@ -7,6 +7,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_lecture.common.checks import Integer, as_numbers, check_arguments
 from sb3_lecture.linear.features import StateFeatures, make_features
 
 
@@ -47,6 +48,10 @@ class LinearPolicy(BasePolicy):
         initial_weights: Any = 0.0,
         n_rows: int | None = None,
     ) -> None:
+        check_arguments(
+            locals(), n_tilings=Integer(1), memory_size=Integer(1, none=True), n_groups=Integer(1), order=Integer(0),
+            n_rows=Integer(1, none=True),
+        )  # fmt: skip
         super().__init__(observation_space, action_space)
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"Linear methods need a Discrete action space, got {action_space}")
@@ -55,7 +60,7 @@ class LinearPolicy(BasePolicy):
             "n_groups": n_groups, "order": order, "ranges": ranges, "initial_weights": initial_weights, "n_rows": n_rows,
         }  # fmt: skip
         self.x = make_features(observation_space, features, n_tilings, n_tiles, memory_size, n_groups, order, ranges)
-        start = np.asarray(initial_weights, np.float64)
+        start = as_numbers("initial_weights", initial_weights)
         if start.shape not in ((), (self.x.size,)) or not np.all(np.isfinite(start)):
             raise ValueError(f"initial_weights={initial_weights!r}; one finite number, or {self.x.size} of them")
         w = np.empty((int(action_space.n) if n_rows is None else n_rows, self.x.size))

@@ -35,10 +35,10 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Rollout
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, naming_memory
+from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, check_known, naming_memory
 from sb3_lecture.common.optimizers import policy_defaults, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
-from sb3_lecture.search.mcts import MCTS
+from sb3_lecture.search.mcts import MCTS, SEARCH_SETTINGS
 from sb3_lecture_envs.board.game import PLY
 
 from .alphazero_policy import AlphaZeroMlpPolicy, AlphaZeroPolicy, BoardCnnPolicy
@@ -169,6 +169,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         self.dirichlet_alpha, self.dirichlet_fraction, self.c_init = dirichlet_alpha, dirichlet_fraction, c_init
         self.l2_coef, self.use_symmetries = l2_coef, use_symmetries
         self.search_kwargs = dict(search_kwargs or {})
+        check_known("search_kwargs", self.search_kwargs, SEARCH_SETTINGS)
         if _init_setup_model:
             self._setup_model()
 

@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from sb3_lecture.common.checks import FLAG, Integer, check_arguments
+from sb3_lecture.common.rules import Layers
 from sb3_lecture.search.compiled_mlp import CompiledMLP
 from sb3_lecture.search.simulators import Evaluate
 
@@ -45,6 +47,7 @@ class AlphaZeroPolicy(RawPolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        check_arguments(locals(), squash_value=FLAG)
         super().__init__(observation_space, action_space, optimizer_class, optimizer_kwargs)
         self.squash_value = squash_value
         self._build()
@@ -107,6 +110,7 @@ class AlphaZeroMlpPolicy(AlphaZeroPolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
+        check_arguments(locals())
         self.net_arch = [128, 128] if net_arch is None else list(net_arch)
         self.activation_fn = activation_fn
         if not self.net_arch or activation_fn not in (nn.ReLU, nn.Tanh):
@@ -154,11 +158,12 @@ class BoardCnnPolicy(AlphaZeroPolicy):
         head_planes: Sequence[int] = (2, 1),
         **kwargs: Any,
     ) -> None:
+        check_arguments(locals(), n_blocks=Integer(0, 1000), channels=Integer(1), head_planes=Layers())
         self.n_blocks, self.channels, self.head_planes = n_blocks, channels, tuple(head_planes)
         if len(observation_space.shape or ()) != 3:
             raise ValueError(f"BoardCnnPolicy needs planes [C, H, W], not {observation_space}: use MlpPolicy or obs='grid'")
-        if len(self.head_planes) != 2 or min(self.head_planes) < 1:
-            raise ValueError(f"head_planes={self.head_planes} must be two numbers of at least 1, such as (2, 1)")
+        if len(self.head_planes) != 2:
+            raise ValueError(f"head_planes={self.head_planes} must be two numbers, such as (2, 1)")
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self) -> None:

@@ -14,6 +14,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_lecture.common.checks import FLAG, Choice, Integer
 from sb3_lecture.common.distributional import expectation, symexp, symlog, two_hot
 
 from .dream_video import Foretold
@@ -80,22 +81,22 @@ def resolve_sizes(size: str, overrides: dict[str, Any]) -> Sizes:
     """Return the numbers of a size, some of them replaced.
 
     :raises ValueError: for an unknown size or number, or one below 1
+    :raises TypeError: for a number that is not whole
     """
-    if size not in SIZES:
+    if not isinstance(size, str) or size not in SIZES:
         raise ValueError(
             f"{size=} is unknown; sizes: {', '.join(SIZES)}. Parts can be replaced: policy_kwargs=dict(deter=512)"
         )
     if unknown := set(overrides) - set(Sizes._fields):
         raise ValueError(f"unknown part(s) {sorted(unknown)} of a size; parts: {', '.join(Sizes._fields)}")
     sizes = SIZES[size]._replace(**overrides)
-    if wrong := {k: v for k, v in sizes._asdict().items() if isinstance(v, int) and not isinstance(v, bool) and v < 1}:
-        raise ValueError(f"{wrong}: every part of a size must be at least 1")
+    for name, value in sizes._asdict().items():
+        rule = {"norm": Choice("rms", "layer"), "strided": FLAG}.get(name, Integer(1, 10**6))
+        rule.check(name, value)
     if sizes.stoch * sizes.classes > MOST_ROWS:
         raise ValueError(f"stoch={sizes.stoch} times classes={sizes.classes} must be at most {MOST_ROWS}: z is kept as int16")
     if sizes.bins % 2 == 0 or sizes.bins < 3:
         raise ValueError(f"bins={sizes.bins} must be an odd number of at least 3: one of them is 0")
-    if sizes.norm not in ("rms", "layer"):
-        raise ValueError(f'norm={sizes.norm!r} is unknown: choose "rms" or "layer"')
     return sizes
 
 
@@ -104,11 +105,10 @@ def make_latent(kind: str, sizes: Sizes) -> Latent:
 
     :raises ValueError: for another name
     """
+    Choice("categorical", "gaussian").check("latent", kind)
     if kind == "categorical":
         return CategoricalLatent(sizes.stoch, sizes.classes)
-    if kind == "gaussian":
-        return GaussianLatent(sizes.stoch)
-    raise ValueError(f'latent={kind!r} is unknown: choose "categorical" or "gaussian"')
+    return GaussianLatent(sizes.stoch)
 
 
 # --- observations ----------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments, check_finite, is_finite
+from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments, check_finite, is_finite, naming_memory
 from sb3_lecture.common.sequence_buffer import SequenceBatch, SequenceBuffer, machine_memory
 from sb3_lecture.common.spaces import check_flat
 
@@ -198,6 +198,7 @@ class DreamerV3(SafeSave, OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("buffer_size")
     def _setup_model(self) -> None:
         check_flat(self.observation_space, scalars=True)
         space = self.action_space

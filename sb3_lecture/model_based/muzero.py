@@ -43,12 +43,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, naming_memory
+from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, check_known, naming_memory
 from sb3_lecture.common.distributional import two_hot, value_transform
 from sb3_lecture.common.optimizers import policy_defaults, without_denormals
 from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.common.vec_env import reward_scaling
-from sb3_lecture.search.mcts import MCTS
+from sb3_lecture.search.mcts import MCTS, SEARCH_SETTINGS
 from sb3_lecture_envs.board.game import Game
 
 from .muzero_networks import MuZeroCnnPolicy, MuZeroMlpPolicy, MuZeroPolicy
@@ -188,6 +188,7 @@ class MuZero(SafeSave, OffPolicyAlgorithm):
         self.dirichlet_alpha, self.dirichlet_fraction, self.c_init = dirichlet_alpha, dirichlet_fraction, c_init
         self.use_symmetries = use_symmetries
         self.search_kwargs = dict(search_kwargs or {})
+        check_known("search_kwargs", self.search_kwargs, SEARCH_SETTINGS)
         self.game: Game | None = None  # whose legal moves are read off observations, and whose players alternate
         self.self_play = False  # whether both sides' moves are ours
         self._network: dict[str, Any] | None = None  # of the policy, as the first env asked for it

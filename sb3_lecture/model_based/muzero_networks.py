@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_lecture.common.checks import FLAG, Integer, Real, check_arguments
 from sb3_lecture.common.distributional import expectation, inverse_value_transform, value_transform
 from sb3_lecture.search.compiled_mlp import CompiledMLP
 from sb3_lecture.search.simulators import CompiledModel, Expansion, ModelSimulator, Root
@@ -57,8 +58,9 @@ class MuZeroPolicy(RawPolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if n_bins < 3 or n_bins % 2 == 0 or not value_limit > 0:
-            raise ValueError(f"{n_bins=} must be odd and at least 3, so that one bin is 0, and {value_limit=} positive")
+        check_arguments(locals(), n_bins=Integer(3), value_limit=Real(above=0))
+        if n_bins % 2 == 0:
+            raise ValueError(f"{n_bins=} must be odd, so that one bin is 0")
         super().__init__(observation_space, action_space, optimizer_class, optimizer_kwargs)
         self.value_limit, self.n_bins = float(value_limit), n_bins
         top = value_transform(th.tensor(self.value_limit, dtype=th.float64))
@@ -156,13 +158,11 @@ class MuZeroMlpPolicy(MuZeroPolicy):
         activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ) -> None:
+        check_arguments(locals(), latent_size=Integer(2))
         self.net_arch = [128] if net_arch is None else list(net_arch)
         self.latent_size, self.activation_fn = latent_size, activation_fn
-        if not self.net_arch or latent_size < 2 or activation_fn not in (nn.ReLU, nn.Tanh):
-            raise ValueError(
-                f"{net_arch=} needs a layer, {latent_size=} must be at least 2, and activation_fn={activation_fn.__name__} "
-                "nn.ReLU or nn.Tanh"
-            )
+        if not self.net_arch or activation_fn not in (nn.ReLU, nn.Tanh):
+            raise ValueError(f"{net_arch=} needs a layer, activation_fn={activation_fn.__name__} must be nn.ReLU or nn.Tanh")
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def _build(self) -> None:
@@ -240,6 +240,7 @@ class MuZeroCnnPolicy(MuZeroPolicy):
         board: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_arguments(locals(), n_blocks=Integer(0, 1000), channels=Integer(1), board=FLAG)
         self.n_blocks, self.channels, self.net_arch = n_blocks, channels, [64] if net_arch is None else list(net_arch)
         self.board = board
         if len(observation_space.shape or ()) != 3:

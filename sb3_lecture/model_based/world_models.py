@@ -38,7 +38,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from torch import nn
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments, check_finite
+from sb3_lecture.common.checks import Choice, Integer, Real, check_arguments, check_finite, naming_memory
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.spaces import check_zero_based
@@ -203,6 +203,7 @@ class WorldModels(SafeSave, BaseAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("policy_kwargs")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         self._setup_lr_schedule()

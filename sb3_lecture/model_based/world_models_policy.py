@@ -14,6 +14,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 from torch.nn import functional as F
 
+from sb3_lecture.common.checks import FLAG, Integer, check_arguments
+
 from .dream_video import Foretold
 from .world_models_mdn_rnn import MDNRNN, State, draw_noise, sample_mixture
 from .world_models_vae import IMAGE_SIZE, VAE, ConvVAE, MlpVAE, sample_gaussian
@@ -50,9 +52,11 @@ class WorldModelPolicy(BasePolicy):
         n_gaussians: int = 5,
         use_hidden: bool = True,
     ) -> None:
+        check_arguments(
+            locals(), latent_dim=Integer(1, plain=True), lstm_hidden_size=Integer(1, plain=True), n_gaussians=Integer(1),
+            use_hidden=FLAG
+        )  # fmt: skip
         super().__init__(observation_space, action_space)
-        if min(latent_dim, lstm_hidden_size, n_gaussians) < 1:
-            raise ValueError(f"{latent_dim=}, {lstm_hidden_size=} and {n_gaussians=} must be at least 1")
         if isinstance(observation_space, (spaces.Dict, spaces.Tuple)):
             raise ValueError(f"{observation_space} is not supported; allowed: Box, Discrete, MultiBinary, MultiDiscrete")
         if isinstance(action_space, spaces.Box) and not action_space.is_bounded():
@@ -235,6 +239,7 @@ class MlpWorldModelPolicy(WorldModelPolicy):
         n_gaussians: int = 5,
         use_hidden: bool = True,
     ) -> None:
+        check_arguments(locals())
         self.net_arch = [256] if net_arch is None else list(net_arch)
         super().__init__(
             observation_space, action_space, lr_schedule, latent_dim, lstm_hidden_size, n_gaussians, use_hidden
@@ -272,6 +277,7 @@ class CnnWorldModelPolicy(WorldModelPolicy):
         n_gaussians: int = 5,
         use_hidden: bool = True,
     ) -> None:
+        check_arguments(locals(), cnn_width=Integer(1))
         self.cnn_width = cnn_width
         if not is_image_space(observation_space):
             raise ValueError(f"CnnPolicy needs pictures (Box of uint8, 0 to 255), not {observation_space}: use MlpPolicy")

@@ -41,7 +41,16 @@ from torch.nn import functional as F
 
 from sb3_lecture.common.buffers import EpisodeBuffer
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import FLAG, Choice, Integer, Real, check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.checks import (
+    FLAG,
+    Choice,
+    Integer,
+    Real,
+    check_arguments,
+    check_finite,
+    naming_memory,
+    naming_non_finite,
+)
 from sb3_lecture.common.optimizers import fused_adam
 from sb3_lecture.common.returns import discounted_returns, leave_one_out_means, powers_of_discount, returns_at_start
 from sb3_lecture.common.spaces import check_zero_based
@@ -149,6 +158,7 @@ class REINFORCE(SafeSave, OnPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
+    @naming_memory("n_episodes")
     def _setup_model(self) -> None:
         check_zero_based(self.observation_space, self.action_space)
         with fused_adam(self, eps=1e-5):  # SB3's ε for actor-critics

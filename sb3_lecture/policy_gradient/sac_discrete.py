@@ -106,6 +106,7 @@ class SACDiscretePolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 2,
     ) -> None:
+        check_arguments(locals())
         super().__init__(
             observation_space,
             action_space,

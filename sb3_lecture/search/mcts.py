@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sb3_lecture.common.checks import Choice, Integer, Real, as_numbers, check_arguments, keywords_of
 from sb3_lecture_envs.board.game import Game
 
 from .compiled_mlp import DIVERGED, TOGETHER, CompiledMLP, aligned
@@ -130,33 +131,28 @@ class MCTS:
         seed: int | None = None,
         verbose: int = 0,
     ) -> None:
+        number = Real(0)
+        check_arguments(
+            locals(), n_simulations=Integer(1, 2**31 - 2), c_init=number, c_base=Real(above=0), c_uct=number, c_visit=number,
+            c_scale=number, first_play=Choice("parent", "lowest"), dirichlet_alpha=Real(above=0),
+            dirichlet_fraction=Real(0, 1),
+            max_considered_actions=Integer(1), rollout_length=Integer(1, none=True), max_memory=Integer(1),
+        )  # fmt: skip
         self.is_law = hasattr(simulator, "law")
         rollouts = self.is_law and evaluate is None
         selection = selection or ("uct" if rollouts else "puct")
         kinds = {"puct": PUCT, "gumbel": GUMBEL, "uct": UCT}
-        if selection not in kinds:
+        if not isinstance(selection, str) or selection not in kinds:
             raise ValueError(f"selection={selection!r} is unknown. Choose one of {sorted(kinds)}.")
         if rollouts != (selection == "uct") and self.is_law:
             raise ValueError(f"selection={selection!r} does not go {'without' if rollouts else 'with'} evaluate. Rollouts are "
                              "searched by 'uct', networks by 'puct' or 'gumbel'.")  # fmt: skip
         if not self.is_law and evaluate is not None:
             raise ValueError("A model evaluates its own states: leave evaluate out (EnvSimulator takes it as an argument).")
-        if first_play not in ("parent", "lowest"):
-            raise ValueError(f"first_play={first_play!r} is unknown. Choose 'parent' or 'lowest'.")
-        if not (n_simulations >= 1 and max_considered_actions >= 1):
-            raise ValueError(f"{n_simulations=} and {max_considered_actions=} must be at least 1.")
-        if not (0 < dirichlet_alpha < math.inf and 0 <= dirichlet_fraction <= 1):
-            raise ValueError(f"{dirichlet_alpha=} must be positive and {dirichlet_fraction=} in [0, 1].")
-        if not (
-            min(c_init, c_uct, c_visit, c_scale) >= 0
-            and 0 < c_base < math.inf
-            and c_init + c_uct + c_visit + c_scale < math.inf
-        ):
-            raise ValueError(
-                f"{c_init=}, {c_uct=}, {c_visit=} and {c_scale=} must be numbers of at least 0, and {c_base=} positive."
-            )
-        if value_range is not None and not -math.inf < value_range[0] <= value_range[1] < math.inf:
-            raise ValueError(f"{value_range=} must be two numbers, the smaller first.")
+        if value_range is not None:
+            numbers = as_numbers("value_range", value_range)
+            if numbers.shape != (2,) or not -math.inf < numbers[0] <= numbers[1] < math.inf:
+                raise ValueError(f"{value_range=} must be two finite numbers, the smaller first.")
         if isinstance(evaluate, CompiledMLP) and evaluate.n_out != simulator.n_actions + 1:
             raise ValueError(
                 f"The network has {evaluate.n_out} outputs; a search over {simulator.n_actions} actions reads "
@@ -512,6 +508,12 @@ class RolloutSearch(MCTS):
 
     def __init__(self, game: Game, n_simulations: int = 1000, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(GameSimulator(game), None, n_simulations, seed=seed, **kwargs)
+
+
+#: what the ``search_kwargs`` of a learner may hold: it gives the others itself
+SEARCH_SETTINGS = [
+    name for name in keywords_of(MCTS) if name not in ("simulator", "evaluate", "n_simulations", "selection", "seed")
+]
 
 
 def _float32(array: Any) -> np.ndarray:

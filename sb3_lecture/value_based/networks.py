@@ -204,7 +204,7 @@ class ValuePolicy(DQNPolicy):
             raise ValueError(f"v_min={v_min!r} must be less than v_max={v_max!r}: returns are expected between them")
         self.more_args: dict[str, Any] = {
             "dueling": dueling, "noisy": noisy, "noisy_std": noisy_std, "distribution": distribution, "n_atoms": n_atoms,
-            "v_min": v_min, "v_max": v_max, "n_quantiles": n_quantiles, "n_cosines": n_cosines,
+            "v_min": float(v_min), "v_max": float(v_max), "n_quantiles": n_quantiles, "n_cosines": n_cosines,
         }  # fmt: skip
         if net_arch is None and features_extractor_class is SmallPictureExtractor:
             net_arch = []

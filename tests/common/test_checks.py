@@ -1,12 +1,16 @@
 """Checks of arguments, spaces, numbers and scores: what passes, and the one line that says what does not."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
 from numpy.testing import assert_array_equal
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import NatureCNN
 
-from sb3_lecture.common.checks import ALLOWED, Integer, Real, check_arguments, check_finite, naming_non_finite
+from sb3_lecture.common.checks import ALLOWED, Integer, Real, check_arguments, check_finite, naming_memory, naming_non_finite
 from sb3_lecture.common.fitness import rank_non_finite_last
 from sb3_lecture.common.optimizers import fused_adam, policy_defaults
 from sb3_lecture.common.spaces import check_zero_based
@@ -132,6 +136,76 @@ def test_scores_that_are_not_finite_rank_last_whatever_their_sign():
     assert count == 3
     with pytest.raises(ValueError, match="all 2 candidates"):
         rank_non_finite_last(np.array([NAN, INF]))
+
+
+class Network(BasePolicy):
+    def __init__(self, net_arch: list[int] | None = None, optimizer_class=th.optim.Adam, features_extractor_class=NatureCNN):
+        raise NotImplementedError
+
+
+class Parts(BasePolicy):
+    def __init__(self, net_arch: list[int] | dict[str, list[int]] | None = None, **kwargs):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "words"),
+    [
+        (Network, {"net_arch": 64}, r"net_arch=64 must be a list of widths"),
+        (Network, {"net_arch": [64, 0]}, r"net_arch=\[64, 0\]: number 1=0 must be an integer of at least 1"),
+        (Network, {"net_arch": {"pi": [64]}}, r"net_arch=\{'pi': \[64\]\} must be a list of widths such as \[64, 64\]$"),
+        (Parts, {"net_arch": {"pi": [64], "v": [64]}}, r'or of parts \{"pi"'),
+        (Parts, {"net_arch": {"pi": 64}}, r"must be a list of widths"),
+        (Network, {"activation_fn": "relu"}, r"activation_fn='relu' must be a class that inherits from Module"),
+        (Network, {"features_extractor_class": th.nn.Flatten}, r"inherits from BaseFeaturesExtractor"),
+        (
+            Network,
+            {"features_extractor_kwargs": {"width": 3}},
+            r"'width' is no argument; choose features_dim, ",
+        ),
+        (Network, {"features_extractor_kwargs": {"features_dim": 0}}, r"features_dim=0 must be"),
+        (Network, {"optimizer_class": Network}, r"must be a class that inherits from Optimizer"),
+        (Network, {"optimizer_kwargs": {"lr": 0.1}}, r"lr is given by the model's argument learning_rate"),
+        (Network, {"optimizer_kwargs": {"betas": 3}}, r"optimizer_kwargs=\{'betas': 3\} do not suit Adam: "),
+        (Network, {"optimizer_kwargs": {"eps": NAN}}, r"optimizer_kwargs=\{'eps': nan\} do not suit Adam: "),
+        (Network, {"optimizer_class": th.optim.SGD, "optimizer_kwargs": {"betas": (0, 0)}}, r"do not suit SGD: .*betas"),
+        (Parts, {"squash_output": True}, r"squash_output=True needs use_sde=True"),
+        (Parts, {"normalize_images": "yes"}, r"normalize_images='yes' is unknown: choose False or True"),
+    ],
+)
+def test_what_policy_kwargs_hold_is_checked_too(policy, given, words):
+    with pytest.raises((ValueError, TypeError), match=words) as error:
+        check_arguments({"policy": policy, "policy_kwargs": given, "use_sde": False})
+    assert "\n" not in str(error.value)
+
+
+def test_policy_kwargs_that_suit_pass():
+    for policy, given in (
+        (Parts, {"net_arch": {"pi": [64], "vf": []}, "squash_output": False, "of_its_own": object()}),
+        (Network, {"net_arch": (8, np.int64(4)), "optimizer_kwargs": {"eps": 1e-5}, "activation_fn": th.nn.Tanh}),
+        (Network, {"features_extractor_kwargs": {"features_dim": 8}, "optimizer_class": th.optim.SGD}),
+        ("NoName", {"net_arch": [4]}),
+    ):
+        check_arguments({"policy": policy, "policy_kwargs": given, "use_sde": False})
+    check_arguments({"policy": Parts, "policy_kwargs": {"squash_output": True}, "use_sde": True})
+
+
+def test_what_torch_has_no_memory_for_is_named():
+    class Wide:
+        policy_kwargs: ClassVar = {"net_arch": [10**12]}
+
+        @naming_memory("buffer_size")
+        def build(self):
+            th.nn.Linear(10**12, 4)
+
+        @naming_memory("buffer_size")
+        def fail(self):
+            raise RuntimeError("something else")
+
+    with pytest.raises(ValueError, match=r"policy_kwargs=\{'net_arch': \[1000000000000\]\} does not fit into memory"):
+        Wide().build()
+    with pytest.raises(RuntimeError, match="something else"):
+        Wide().fail()
 
 
 class Building:

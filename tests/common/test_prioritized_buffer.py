@@ -149,6 +149,17 @@ def test_a_reset_from_outside_cuts_the_running_episodes(small):
     np.testing.assert_allclose(batch.dones[:, 0], [0, 0, 1])
 
 
+@pytest.mark.parametrize("small", [False, True])
+def test_a_single_row_is_cut_too(small):
+    buffer = PrioritizedReplayBuffer(10, BOX, ACTIONS, n_steps=2, gamma=0.5, optimize_memory_usage=small)
+    buffer.add(np.full((1, 2), 1), np.full((1, 2), 2), np.zeros(1), np.array([1.0]), np.zeros(1), [{}])
+    buffer.cut()
+    buffer.add(np.full((1, 2), 7), np.full((1, 2), 8), np.zeros(1), np.array([4.0]), np.zeros(1), [{}])
+    batch = buffer.rows(np.arange(1), np.ones(1))
+    assert batch.rewards.item() == 1.0 and batch.discounts.item() == 0.5
+    np.testing.assert_allclose(batch.next_observations[0], [2.0, 2.0])
+
+
 # ---- priorities
 
 

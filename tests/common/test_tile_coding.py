@@ -72,7 +72,7 @@ def test_points_that_are_no_numbers_are_refused(bad):
         ({"n_tilings": 0}, "n_tilings=0"),
         ({"n_tilings": 2.5}, "n_tilings=2.5"),
         ({"n_tiles": [8, np.nan]}, "n_tiles=nan"),
-        ({"n_tiles": [8, 8, 8]}, "names 3 dimensions; the box has 2"),
+        ({"n_tiles": [8, 8, 8]}, "must be one number, or one for each of 2 dimensions"),
         ({"n_tiles": 5000}, "too many.*memory_size"),
         ({"memory_size": -1}, "memory_size=-1"),
     ],

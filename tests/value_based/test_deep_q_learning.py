@@ -223,6 +223,8 @@ def test_with_every_switch_off_it_is_sb3s_dqn():
             model.train(2, 4)
     for key, value in theirs.policy.state_dict().items():
         th.testing.assert_close(ours.policy.state_dict()[key], value, rtol=1e-4, atol=1e-6)
+    logged = [model.logger.name_to_value["train/loss"] for model in (ours, theirs)]  # the mean of the last two minibatches
+    assert logged[0] == pytest.approx(logged[1], rel=1e-4)
 
 
 def test_rainbow_is_deep_q_learning_with_these_switches():
@@ -423,6 +425,39 @@ def test_what_does_not_fit_is_one_line():
             cls("MlpPolicy", env, v_min=3.0, v_max=2.0)
     with pytest.raises(ValueError, match="Discrete"):
         DeepQLearning("MlpPolicy", "Pendulum-v1")
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "first", "last"),
+    [
+        (DeepQLearning, "n_tau", 1, None), (DeepQLearning, "n_tau_prime", 1, None), (DeepQLearning, "n_steps", 1, None),
+        (C51, "n_atoms", 2, 10_000), (Rainbow, "n_atoms", 2, 10_000), (IQN, "n_quantiles", 1, 10_000),
+        (IQN, "n_cosines", 1, 10_000), (IQN, "n_tau", 1, None),
+    ],
+)  # fmt: skip
+def test_counts_have_these_ends(cls, name, first, last):
+    for value, wrong in ((first, first - 1), *(((last, last + 1),) if last else ())):
+        cls("MlpPolicy", None, **{name: value, "_init_setup_model": False})
+        with pytest.raises(ValueError, match=f"{name}={wrong}"):
+            cls("MlpPolicy", None, **{name: wrong, "_init_setup_model": False})
+
+
+@pytest.mark.parametrize(("name", "first"), [("n_atoms", 2), ("n_quantiles", 1), ("n_cosines", 1)])
+def test_counts_of_the_policy_have_these_ends(name, first):
+    model_of(policy_kwargs={name: first})
+    with pytest.raises(ValueError, match=f"{name}={first - 1}"):
+        model_of(policy_kwargs={name: first - 1})
+
+
+def test_one_coin_an_observation_says_who_explores():
+    model = model_of(seed=0)
+    model.exploration_rate = 0.3
+    observation = np.zeros(3000, np.int64)
+    greedy = model.predict(observation, deterministic=True)[0]
+    share = np.mean(model.predict(observation, deterministic=False)[0] != greedy)
+    assert share == pytest.approx(0.3 * (N_ACTIONS - 1) / N_ACTIONS, abs=0.04)  # standard deviation 0.007
+    model.exploration_rate = 0.0
+    np.testing.assert_array_equal(model.predict(observation, deterministic=False)[0], greedy)
 
 
 @pytest.mark.parametrize("cls", [C51, Rainbow])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import C51, DeepQLearning
+from sb3_lecture.common.networks import NoisyLinear
+from sb3_lecture.value_based.plain_net import linear_layers
 from sb3_lecture.value_based.plain_step import PlainStep, huber_gradient
 from sb3_lecture.value_based.transitions import uniform_samples
 
@@ -124,6 +127,16 @@ def test_who_learns_by_numpy():
     assert not path(policy_kwargs={"activation_fn": th.nn.Tanh}) and not path(env="Lecture/Maze-v0")
     assert not path(policy_kwargs={"optimizer_class": th.optim.SGD})
     assert not path(policy_kwargs={"optimizer_kwargs": {"weight_decay": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("place", "layer"), [(0, NoisyLinear(4, 8)), (2, NoisyLinear(8, 2)), (1, th.nn.Tanh()), (3, th.nn.ELU())]
+)
+def test_one_layer_of_another_kind_is_enough_to_need_torch(place, layer):
+    net = DQN("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [8, 8]}, device="cpu").q_net
+    assert len(linear_layers(net)) == 3
+    net.q_net[place] = layer
+    assert linear_layers(net) is None
 
 
 def test_uniform_rows_are_those_of_sb3s_buffer():
