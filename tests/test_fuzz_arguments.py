@@ -36,7 +36,9 @@ VALUES = [None, True, False, -1, 0, 1, 2, 3, -0.5, 0.0, 0.5, 1.0, 1.5, 1e300, NA
 NESTED = [[[]], [-1], [0], [8], [10**12], ["a"], {"pi": [4]}, {"lr": 1}, {"eps": NAN}, {"betas": 3}, {"features_dim": 0},
           int, "relu"]  # fmt: skip
 NOT_SCALARS = {"policy", "env", "self", "kwargs", "policy_kwargs", "tensorboard_log", "_init_setup_model"}
-NEGATIVE = {"gradient_steps", "initial_value", "sde_sample_freq", "target_entropy"}
+NEGATIVE = {
+    "gradient_steps", "initial_value", "sde_sample_freq", "target_entropy", "munchausen_clip", "v_min", "v_max",
+}  # fmt: skip
 INFINITE = {"max_grad_norm"}
 SAID = {"use_sde": "gSDE"}  # what SB3 calls it
 

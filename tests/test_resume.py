@@ -25,6 +25,7 @@ from sb3_lecture import (
     LSTD,
     REINFORCE,
     ActorCritic,
+    AlphaZero,
     PolicyEvaluation,
     PolicyIteration,
     PPOPenalty,
@@ -36,6 +37,7 @@ from sb3_lecture.common import checkpoint
 from sb3_lecture.common.env_state import CannotSave, SubprocVecEnv, get_env_state, set_env_state
 from sb3_lecture.common.packing import pack, unpack
 from sb3_lecture.common.vec_env import make_native_vec_env
+from sb3_lecture.exact.board_grading import BoardEvalCallback
 from sb3_lecture.zoo import registry
 from sb3_lecture.zoo.resuming import RunCheckpoint
 
@@ -208,6 +210,32 @@ def test_a_checkpoint_in_the_midst_of_learning_goes_on_as_if_nothing_had_happene
 
 
 @pytest.mark.slow  # six processes
+def test_ratings_and_opponents_go_on_where_they_stood(tmp_path):
+    """Elo places a checkpoint by games against the last ones, and opponents draw their moves on: both are kept."""
+
+    def grader():
+        return BoardEvalCallback(eval_freq=32, n_games=6, opponents=["random"], n_checkpoints=2, seed=5)
+
+    def build():
+        env = make_native_vec_env("Lecture/TicTacToe-v0", 2)
+        return AlphaZero("MlpPolicy", env, n_simulations=4, learning_rate=0.05, batch_size=16, learning_starts=10,
+                         policy_kwargs={"net_arch": [8]}, device="cpu", seed=1)  # fmt: skip
+
+    whole, model = grader(), build()
+    model.learn(64, callback=whole)
+    model.learn(64, callback=whole, reset_num_timesteps=False)
+    begun, first = grader(), build()
+    first.learn(64, callback=begun)
+    first.save(tmp_path / "model.zip", include_replay=True)
+    gone_on = grader()
+    AlphaZero.load(tmp_path / "model.zip", env=make_native_vec_env("Lecture/TicTacToe-v0", 2)).learn(
+        64, callback=gone_on, reset_num_timesteps=False
+    )
+    assert [steps for steps, _ in gone_on.evaluations] == [steps for steps, _ in whole.evaluations]
+    assert gone_on.evaluations == whole.evaluations
+    assert len({figures["elo"] for _, figures in whole.evaluations}) > 2  # they do tell the checkpoints apart
+
+
 def test_envs_in_processes_go_on_where_they_stood():
     def make():
         return SubprocVecEnv([lambda: Monitor(gym.make("Lecture/Maze-v0")), lambda: Monitor(gym.make("FrozenLake-v1"))])

@@ -147,9 +147,9 @@ def test_answers_of_another_shape_are_refused():
     "wrong",
     [
         {"c_init": NAN}, {"c_init": -1.0}, {"c_base": 0.0}, {"c_scale": INF}, {"c_visit": NAN}, {"dirichlet_alpha": INF},
-        {"value_range": (1.0, -1.0)}, {"value_range": (NAN, 1.0)}, {"n_simulations": NAN}, {"n_simulations": 0}, {"dirichlet_fraction": 1.1},
-        {"first_play": "best"}, {"selection": ["puct"]}, {"rollout_length": 0}, {"max_memory": 0}, {"value_range": "ab"},
-        {"value_range": (0.0, 1.0, 2.0)},
+        {"value_range": (1.0, -1.0)}, {"value_range": (NAN, 1.0)}, {"n_simulations": NAN}, {"n_simulations": 0},
+        {"dirichlet_fraction": 1.1}, {"first_play": "best"}, {"selection": ["puct"]}, {"rollout_length": 0},
+        {"max_memory": 0}, {"value_range": "ab"}, {"value_range": (0.0, 1.0, 2.0)},
     ],
 )  # fmt: skip
 def test_constants_that_are_no_numbers_are_refused(wrong):
