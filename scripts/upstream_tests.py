@@ -57,9 +57,10 @@ REASONS = {
     r"|MuZero test_offpolicy_multi",
     "error": r"must be (an? |one of)|must have one axis|test_ppo_warnings",
     "files": r"holds no \w+ \(|item named 'data'",
+    "learning": r"C51 test_eval_success_logging.* > 0.5",
     "name": r"DQN_1",
     "parts": r"Policy \w+ unknown|no attribute '(dones|observations|replay_buffer|q_net|quantile_net|actor)'"
-    r"|no attribute 'target_update_interval'"
+    r"|no attribute 'target_update_interval'|needs a PrioritizedReplayBuffer"
     r"|(?!Bare)\w+ test_(save_load_no_target|warn_dqn)|(?!Bare|SAC)\w+ test_(warn_buffer\[True|offpolicy_multi)"
     r"|SACDiscrete test_save_load_pytorch_var|'async_eval'|specified policy kwargs|test_ars_n_top",
     "spaces": r"only supports|needs? a (Discrete|Box)|takes Discrete|DID NOT RAISE .*Assertion|VecNormalize moves"

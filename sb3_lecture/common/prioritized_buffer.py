@@ -156,7 +156,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self.actions[row] = np.asarray(action).reshape(self.n_envs, self.action_dim)
         self.rewards[row], self.dones[row] = reward, done
         if self.handle_timeout_termination:
-            self.timeouts[row] = [info.get("TimeLimit.truncated", False) for info in infos]
+            self.timeouts[row] = np.reshape([info.get("TimeLimit.truncated", False) for info in infos], self.n_envs)
             self._keep_last(row, next_obs)
         self.tree.set(row * self.n_envs + envs, np.full(self.n_envs, self.max_priority))
         self.pos, self.full = following, self.full or following == 0

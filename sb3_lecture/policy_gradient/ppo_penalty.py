@@ -215,7 +215,7 @@ class PPOPenalty(SafeSave, PPO):
         losses: list[list[float]] = []  # (policy, penalty, value, entropy, all) of each minibatch
         for _ in range(self.n_epochs):
             approx_kls: list[float] = []  # the last epoch's
-            for rows in th.randperm(n, device=self.device).split(self.batch_size):
+            for rows in th.randperm(n, device=self.device).split(int(self.batch_size)):
                 batch = {k: v[rows] for k, v in observations.items()} if isinstance(observations, dict) else observations[rows]
                 advantages = data.advantages[rows]  # Â_t [batch]
                 if self.normalize_advantage and len(rows) > 1:

@@ -132,6 +132,13 @@ class ValueNetwork(QNetwork):
         """Return the action values [B, A] of observations [B, …]."""
         return self.values(self.outputs(obs))
 
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        if deterministic:
+            self.remove_noise()
+        else:
+            self.resample_noise(len(next(iter(observation.values())) if isinstance(observation, dict) else observation))
+        return self(observation).argmax(dim=1)
+
     def resample_noise(self, batch: int | None = None) -> None:
         """Draw the noise anew, for each of ``batch`` rows, or (None) one for all; nothing without noisy layers."""
         resample_noise(self.noisy_layers, batch)
@@ -217,13 +224,6 @@ class ValuePolicy(DQNPolicy):
         """Build a network, with a features extractor of its own."""
         net_args = self._update_features_extractor(self.net_args, features_extractor=None)
         return ValueNetwork(**net_args, **self.more_args).to(self.device)
-
-    def _predict(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        if deterministic:
-            self.q_net.remove_noise()
-        else:
-            self.q_net.resample_noise(len(next(iter(obs.values())) if isinstance(obs, dict) else obs))
-        return self.q_net(obs).argmax(dim=1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | self.more_args

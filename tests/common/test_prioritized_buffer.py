@@ -160,6 +160,18 @@ def test_a_single_row_is_cut_too(small):
     np.testing.assert_allclose(batch.next_observations[0], [2.0, 2.0])
 
 
+def test_rows_of_another_buffer_extend_it_as_sb3s():
+    """SB3's ``extend`` hands arrays over where ``add`` gets a flag an env."""
+    rows = np.arange(6.0).reshape(3, 1, 2)
+    flags = np.array([[0.0], [1.0], [0.0]])
+    infos = [[{"TimeLimit.truncated": flag}] for flag in flags]
+    buffer = PrioritizedReplayBuffer(10, BOX, ACTIONS)
+    buffer.extend(rows, rows + 1, np.zeros((3, 1)), np.ones((3, 1)), flags, infos)
+    assert buffer.size() == 3
+    np.testing.assert_array_equal(buffer.timeouts[:3], flags)
+    np.testing.assert_array_equal(buffer.rows(np.arange(3), np.ones(3)).dones[:, 0], np.zeros(3))  # a cut is no end
+
+
 # ---- priorities
 
 

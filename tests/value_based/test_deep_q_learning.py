@@ -294,6 +294,22 @@ def test_evaluation_plays_the_mean_of_noisy_layers_and_exploration_the_noise():
     assert all(len(np.unique(column)) > 1 for column in played.T) and model.exploration_rate == 0.0
 
 
+def test_a_noisy_network_alone_plays_its_mean_too(tmp_path):
+    """SB3's way to keep a Q-network without its policy: whatever noise it had last, what it plays is kept."""
+    model = model_of(policy_kwargs={"net_arch": [8], "noisy_std": 30.0}, noisy=True)
+    observations = np.arange(N_STATES)
+    model.q_net.resample_noise()
+    noisy = model.q_net(model.q_net.obs_to_tensor(observations)[0]).argmax(dim=1)
+    played = model.q_net.predict(observations, deterministic=True)[0]
+    assert (noisy.numpy() != played).any()
+    model.q_net.save(tmp_path / "q_net.pkl")
+    loaded = type(model.q_net).load(tmp_path / "q_net.pkl")
+    np.testing.assert_array_equal(loaded.predict(observations, deterministic=True)[0], played)
+    np.testing.assert_array_equal(model.predict(observations, deterministic=True)[0], played)
+    draws = [tuple(model.q_net.predict(observations, deterministic=False)[0]) for _ in range(20)]
+    assert len(set(draws)) > 1
+
+
 def test_every_env_explores_by_noise_of_its_own_while_the_network_collects():
     model = model_of(n_envs=6, noisy=True)
     model._setup_learn(10)
