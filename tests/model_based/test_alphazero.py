@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.utils import LinearSchedule
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture.common.opponents import SearchOpponent
@@ -30,7 +29,6 @@ from sb3_lecture.exact.board_grading import (
 from sb3_lecture.model_based.alphazero import AlphaZero, AlphaZeroMlpPolicy, BoardCnnPolicy
 from sb3_lecture.model_based.self_play import SelfPlayBuffer, returns_to_go, transform
 from sb3_lecture.search.compiled_mlp import CompiledMLP
-from sb3_lecture.zoo import configs
 from sb3_lecture_envs.board.connect_four import ConnectFour
 from sb3_lecture_envs.board.go import Go
 from sb3_lecture_envs.board.nim import Nim
@@ -492,36 +490,6 @@ def test_a_cut_episode_is_bootstrapped_with_the_searched_value(limit, every):
     model.learn(12)
     assert model.replay_buffer.size() == 12
     np.testing.assert_allclose(model.replay_buffer.values[:12], -2.0, atol=1e-6)
-
-
-def configured(env_id, seed):
-    """Train with the values of zoo_configs/alphazero.yml."""
-    entry = configs.read_entries(configs.config_path("alphazero"))[env_id]
-    env = make_native_vec_env(env_id, entry.pop("n_envs"), env_kwargs=entry.pop("env_kwargs", None))
-    rate, steps, policy = entry.pop("learning_rate", 1e-3), int(entry.pop("n_timesteps")), entry.pop("policy")
-    if isinstance(rate, str):
-        rate = LinearSchedule(float(rate.removeprefix("lin_")), 0.0, 1.0)
-    if "policy_kwargs" in entry:
-        entry["policy_kwargs"] = {"net_arch": [64]}
-    return AlphaZero(policy, env, learning_rate=rate, seed=seed, **entry).learn(steps)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_the_configured_tic_tac_toe_player_loses_no_line_of_play(seed):
-    """Zero losing leaves from either side, and at least 95 % optimal moves over all positions that play can reach."""
-    model = configured(TIC_TAC_TOE, seed)
-    game, player = TicTacToe(), model_player(model)
-    assert [all_lines(game, player, side).losses for side in (0, 1)] == [0, 0]
-    assert optimal_share(game, player) >= 0.95
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("env_id", ["Lecture/GridWorld-v0", "Lecture/Maze-v0"])
-def test_the_configured_player_has_no_regret(env_id, seed):
-    """Four rooms, and a maze of 15 by 15 cells whose only way to the goal is 88 steps long."""
-    assert exact_evaluation(configured(env_id, seed)).regret == pytest.approx(0.0, abs=1e-12)
 
 
 def _silent():
