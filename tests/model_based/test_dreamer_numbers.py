@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.logger import configure
 from test_dreamer_v3 import BOX, Toy, build
 
 import sb3_lecture_envs  # noqa: F401
+from sb3_lecture.model_based.dreamer_compiled_step import CompiledStep
 
 
 class Broken(Toy):
