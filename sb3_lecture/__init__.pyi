@@ -3,6 +3,9 @@
 from .evolutionary.cma_es import CMAES as CMAES
 from .evolutionary.evolution_strategies import EvolutionStrategies as EvolutionStrategies
 from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
+from .games.cfr import CFR as CFR
+from .games.cfr_plus import CFRPlus as CFRPlus
+from .games.mccfr import MCCFR as MCCFR
 from .linear.gradient_td import GradientTD as GradientTD
 from .linear.lstd import LSTD as LSTD
 from .linear.semi_gradient_q import SemiGradientQ as SemiGradientQ
@@ -43,13 +46,16 @@ from .value_based.rainbow import Rainbow as Rainbow
 
 __all__ = [
     "C51",
+    "CFR",
     "CMAES",
     "IQN",
     "LSTD",
+    "MCCFR",
     "REINFORCE",
     "ActorCritic",
     "AlphaZero",
     "BareboneDQN",
+    "CFRPlus",
     "DeepQLearning",
     "DoubleQLearning",
     "DreamerV3",

@@ -18,7 +18,10 @@ STANDARD = set(sys.stdlib_module_names)
 #: what a line of each room may import, besides the standard library and its own room
 WORLD_PACKAGES = {"gymnasium", "numpy", "numba", "llvmlite"}  # llvmlite is the part of numba that writes machine code
 LEARNER_PACKAGES = {"stable_baselines3", "sb3_contrib", "torch", "gymnasium", "numpy", "numba", "lazy_loader"}
-LAWS = ("sb3_lecture_envs.mdp", "sb3_lecture_envs.board.game", "sb3_lecture_envs.board.players", "sb3_lecture_envs.stated_law")
+LAWS = (
+    "sb3_lecture_envs.mdp", "sb3_lecture_envs.board.game", "sb3_lecture_envs.board.players", "sb3_lecture_envs.cards.game",
+    "sb3_lecture_envs.stated_law",
+)  # fmt: skip
 #: packages that are imported only inside the functions that need them
 INSIDE_FUNCTIONS = {"pygame", "cmaes", "ray", "minari", "matplotlib", "moviepy", "imageio", "tqdm", "rich", "pandas"}
 

@@ -28,6 +28,10 @@ WORLDS = {
     "Lecture/Othello-v0": ("board.othello", "OthelloEnv", None),
     "Lecture/Go-v0": ("board.go", "GoEnv", None),
     "Lecture/Nim-v0": ("board.nim", "NimEnv", None),
+    # so do games of hidden information
+    "Lecture/KuhnPoker-v0": ("cards.kuhn_poker", "KuhnPokerEnv", None),
+    "Lecture/LeducPoker-v0": ("cards.leduc_poker", "LeducPokerEnv", None),
+    "Lecture/RockPaperScissors-v0": ("cards.matrix_game", "MatrixGameEnv", None),
 }
 
 #: games of MinAtar, a package of its own (GPL-3: ``pip install sb3-lecture[minatar]``), by its own ids

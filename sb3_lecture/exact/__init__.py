@@ -2,6 +2,7 @@
 
 One way through the room, each file handing on once: ``law`` (what an env states) → ``graph`` (who can end) → ``chain`` (the
 value of a policy) → ``solver`` (the optimum) → ``grade`` (a model held against it) → ``callbacks`` (while it learns).
+Of games with hidden information: ``exploitability_tree`` (the game written out) → ``exploitability``.
 """
 
 import lazy_loader as lazy
@@ -11,6 +12,9 @@ __getattr__, __dir__, __all__ = lazy.attach(
     submod_attrs={
         "callbacks": ["ExactEvalCallback"],
         "chain": ["policy_evaluation"],
+        "exploitability": ["best_response", "exact_strength", "exploitability", "match_value", "strategy_table"],
+        "exploitability_callback": ["ExploitabilityCallback"],
+        "exploitability_tree": ["GameTree"],
         "grade": ["ExactGrader", "ExactPrediction", "ExactResult", "exact_evaluation", "exact_prediction"],
         "law": ["law_of"],
     },

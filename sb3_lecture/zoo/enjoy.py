@@ -45,10 +45,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--norm-reward", action="store_true", help="scale the rewards as VecNormalize did in training")
     add_run_options(parser)
-    human = parser.add_argument_group("play a board game yourself, in the terminal")
+    human = parser.add_argument_group("play a board or card game yourself, in the terminal")
     human.add_argument("--human", action="store_true", help="you play --env, against --opponent")
     human.add_argument(
-        "--opponent", default="random", metavar="WHO", help="random (default), perfect, mcts, or a model's path"
+        "--opponent", default="random", metavar="WHO", help="random (default), perfect, mcts, equilibrium, or a model's path"
     )
     human.add_argument("--side", choices=("first", "second", "random"), default="first", help="yours, default first")
     human.add_argument("--simulations", type=whole(1, 10**9), help="of mcts, a move")

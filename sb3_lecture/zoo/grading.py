@@ -20,6 +20,7 @@ from sb3_lecture.zoo.runs import BOARD_FILE, EXACT_FILE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sb3_lecture.exact.exploitability import ExactStrength
     from sb3_lecture.exact.grade import ExactPrediction, ExactResult
     from sb3_lecture_envs.grid import GridLayout
 
@@ -103,13 +104,54 @@ class PredictionGrade:
         return plotting.value_map(self.layout, panels, exact.values, None, None, self.no_choice, title, error=error)
 
 
-def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | PredictionGrade | str | None:
+@dataclass(frozen=True)
+class StrategyGrade:
+    """A policy of a game with hidden information beside a perfect opponent.
+
+    :param exact: its exploitability and value
+    :param struck: whether it plays illegal moves, which were struck out
+    """
+
+    exact: "ExactStrength"
+    struck: bool
+
+    def summary(self) -> str:
+        """Say how good the policy is, in one line."""
+        struck = "; illegal moves struck out" if self.struck else ""
+        return f"Exploitability: {self.exact.exploitability:.4f} (NashConv / 2{struck})"
+
+
+def hides_information(env: VecEnv) -> bool:
+    """Whether the env is a game of hidden information."""
+    return env.has_attr("rules")
+
+
+def _grade_strategy(model: BaseAlgorithm, env: VecEnv) -> StrategyGrade | str | None:
+    from sb3_lecture.exact.exploitability import exact_strength
+    from sb3_lecture.exact.exploitability_callback import rules_of
+    from sb3_lecture.exact.exploitability_tree import GameTree
+
+    if (rules := rules_of(env)) is None:
+        return None
+    try:
+        tree = GameTree(rules)
+        try:
+            return StrategyGrade(exact_strength(tree, model), struck=False)
+        except ValueError:
+            return StrategyGrade(exact_strength(tree, model, illegal="strike"), struck=True)
+    except ValueError as refusal:  # a game too large, a policy that shows nothing
+        return str(refusal)
+
+
+def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | PredictionGrade | StrategyGrade | str | None:
     """Grade a model's greedy policy, or a prediction method's values.
 
     :param model: the model
     :param env: one env, wrapped as in training
     :return: the grade; why there is none; or None where the env's law is not known
     """
+    if hides_information(env):
+        return _grade_strategy(model, env)
     if not has_law(env):
         return None
     from sb3_lecture.exact.grade import ExactGrader, predicts_values
@@ -174,6 +216,8 @@ def exact_callback(model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: 
     :param freq: env steps between two evaluations
     :return: the callback; none where the env's law is not known, or the policy cannot be graded (and then says why)
     """
+    if hides_information(env):
+        return _strategy_callback(model, env, Path(folder), freq)
     if not has_law(env):
         return []
     from sb3_lecture.exact import ExactEvalCallback, ExactGrader
@@ -188,9 +232,21 @@ def exact_callback(model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: 
     return [ExactEvalCallback(eval_freq=freq, log_path=Path(folder) / EXACT_FILE)]
 
 
+def _strategy_callback(model: BaseAlgorithm, env: VecEnv, folder: Path, freq: int) -> list[BaseCallback]:
+    found = _grade_strategy(model, env)
+    if not isinstance(found, StrategyGrade):
+        print(f"No exact evaluation: {found}")
+        return []
+    from sb3_lecture.exact.exploitability_callback import ExploitabilityCallback
+
+    illegal = "strike" if found.struck else "error"
+    return [ExploitabilityCallback(eval_freq=freq, illegal=illegal, log_path=folder / EXACT_FILE)]
+
+
 def is_self_play(env: VecEnv) -> bool:
-    """Whether two players alternate in the env: its returns then say nothing of how well they play."""
-    return env.has_attr("game") and env.has_attr("opponent") and env.get_attr("opponent", [0])[0] is None
+    """Whether two players take part in the env: its returns then say nothing of how well they play."""
+    game = env.has_attr("game") or hides_information(env)
+    return game and env.has_attr("opponent") and env.get_attr("opponent", [0])[0] is None
 
 
 def board_callback(env: VecEnv, folder: str | Path, freq: int) -> list[BaseCallback]:
@@ -201,7 +257,7 @@ def board_callback(env: VecEnv, folder: str | Path, freq: int) -> list[BaseCallb
     :param freq: env steps between two evaluations
     :return: the callback; none where the env is not a board game played against oneself
     """
-    if not is_self_play(env):
+    if not is_self_play(env) or hides_information(env):
         return []
     from sb3_lecture.exact.board_grading import BoardEvalCallback
     from sb3_lecture_envs.board.solve import TableGrader

@@ -1,4 +1,4 @@
-"""Play a board game in the terminal, against a random, perfect, searching or trained player.
+"""Play a board or card game in the terminal, against a random, perfect, searching or trained player.
 
 sb3-lecture enjoy --env Lecture/ConnectFour-v0 --human --opponent perfect
 """
@@ -11,9 +11,12 @@ import gymnasium as gym
 import numpy as np
 
 from sb3_lecture.zoo.errors import UserError, first_line
+from sb3_lecture.zoo.human_cards import play_cards
 from sb3_lecture_envs.board.env import BoardEnv, Opponent, make_opponent
 from sb3_lecture_envs.board.game import PLY, Game
 from sb3_lecture_envs.board.players import PerfectPlayer
+from sb3_lecture_envs.cards.env import CardEnv
+from sb3_lecture_envs.cards.game import HiddenGame
 
 SIMULATIONS = 2000  # of the searching opponent, a move
 OPENING_SIMULATIONS = 100_000  # of the search that stands in for the perfect player while the solver would take minutes
@@ -94,7 +97,7 @@ def play(
 ) -> float:
     """Play one game between the terminal and an opponent.
 
-    :param env_id: a board game's id, such as "Lecture/ConnectFour-v0"
+    :param env_id: a board or card game's id, such as "Lecture/ConnectFour-v0"
     :param opponent: a word of ``named_opponent``, or a callable (observation, mask) -> action
     :param env_kwargs: arguments of the game, such as ``{"size": 9}``
     :param side: the human's: "first", "second" or "random"
@@ -103,8 +106,8 @@ def play(
     :param seed: of the opponent and the draw of the side
     :param read: asks for a line, given a prompt
     :param write: prints a text
-    :return: the human's result: 1 won, 0 drawn or left, −1 lost
-    :raises UserError: where the env is no board game, or the opponent unknown
+    :return: the human's result: 1 won, 0 drawn or left, −1 lost; of a card game what was won
+    :raises UserError: where the env is no game, or the opponent unknown
     """
     if side not in ("first", "second", "random"):
         raise UserError(f"--side {side}: choose first, second or random")
@@ -112,8 +115,10 @@ def play(
         env = gym.make(env_id, disable_env_checker=True, **(env_kwargs or {})).unwrapped
     except (gym.error.Error, ValueError, TypeError) as error:
         raise UserError(f"cannot make {env_id}: {first_line(error)}") from error
+    if isinstance(env, CardEnv):
+        return play_cards(env, opponent, side, algo, seed, lambda game, mask: _ask(game, mask, read, write), write)
     if not isinstance(env, BoardEnv):
-        raise UserError(f"{env_id} is no board game; people play Lecture/ConnectFour-v0, Lecture/Go-v0 and their like")
+        raise UserError(f"{env_id} is no game; people play Lecture/ConnectFour-v0, Lecture/KuhnPoker-v0 and their like")
     game = env.game
     player = named_opponent(game, opponent, algo, simulations, seed) if isinstance(opponent, str) else opponent
     human = int(np.random.default_rng(seed).integers(2)) if side == "random" else ("first", "second").index(side)
@@ -141,7 +146,7 @@ def play(
             return result
 
 
-def _ask(game: Game, mask: np.ndarray, read: Callable[[str], str], write: Callable[[str], None]) -> int | None:
+def _ask(game: Game | HiddenGame, mask: np.ndarray, read: Callable[[str], str], write: Callable[[str], None]) -> int | None:
     """Ask until a legal move comes; None: the human leaves."""
     while True:
         try:

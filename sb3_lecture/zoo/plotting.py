@@ -145,6 +145,10 @@ class _Curves:
         return len(self.board) == len(self.runs)
 
     @property
+    def strategies(self) -> bool:
+        return len(self.exact) == len(self.runs) and all("exploitability" in table for table in self.exact.values())
+
+    @property
     def empty(self) -> bool:
         curves = [*self.episodes.values(), *self.evaluations.values()]
         return not self.exact and not self.board and not any(len(x) for x, _ in curves)
@@ -155,7 +159,8 @@ def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_o
 
     Left: the return of the training episodes, a mean over the last ``window`` of each run, or the evaluations where no
     episode was written. Right, where the environment's law is known: the exact value of the policy, the optimum dashed.
-    Of a board game played against oneself, whose returns say nothing: the score against fixed opponents, and Elo.
+    Of a board game played against oneself, whose returns say nothing: the score against fixed opponents, and Elo. Of a game
+    with hidden information: how much a perfect opponent wins.
 
     :param runs: the runs
     :param window: episodes in the rolling mean; None: a twentieth of the median run's, at most 100
@@ -181,12 +186,16 @@ def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_o
     shown = {world: curves for world, curves in read.items() if not curves.empty}
     if not shown:
         raise UserError(f"no episode has ended yet in {', '.join(str(run.path) for run in runs)}: there is nothing to draw")
-    two = any(curves.exact or curves.games for curves in shown.values())
+    two = any((curves.exact and not curves.strategies) or curves.games for curves in shown.values())
     figure = Figure(figsize=(11.0 if two else 6.8, 4.2 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 2 if two else 1, squeeze=False)
     for (world, curves), axes in zip(shown.items(), panels, strict=True):
         groups = _groups(curves.runs)
-        if curves.games:
+        if curves.strategies:
+            _draw_exploitability(axes[0], groups, curves.exact)
+            for other in axes[1:]:
+                other.set_visible(False)
+        elif curves.games:
             _draw_scores(axes[0], groups, curves.board)
             _draw_elo(axes[1], groups, curves.board)
         else:
@@ -284,6 +293,23 @@ def _draw_errors(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, n
     ax.set_xlabel("Environment steps")
     ax.set_ylabel("RMS error against the exact values")
     ax.set_title("Error of the values of the given policy", fontsize="medium")
+    _finish(ax)
+
+
+def _draw_exploitability(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np.ndarray]]) -> None:
+    lowest = 1.0
+    for group in groups:
+        tables = [exact[run.path] for run in group.runs]
+        curves = [(table["timesteps"], np.maximum(table["exploitability"], 1e-12)) for table in tables]
+        lowest = min(lowest, *(float(y.min()) for _, y in curves))
+        _line(ax, curves, group.colour, "both seats" if len(groups) == 1 else group.label, bounds=(1e-12, np.inf))
+    if lowest < 0.1:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
+    ax.set_xlabel("Steps (CFR and its kin: iterations)")
+    ax.set_ylabel("Exploitability (NashConv / 2)")
+    ax.set_title("What a perfect opponent wins", fontsize="medium")
     _finish(ax)
 
 

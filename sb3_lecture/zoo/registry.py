@@ -100,6 +100,10 @@ ALGORITHMS: dict[str, Row] = {
     "dreamer_v3": Row("sb3_lecture.model_based.dreamer_v3:DreamerV3", "sample_dreamer_v3"),
     "muzero": Row("sb3_lecture.model_based.muzero:MuZero", "sample_muzero"),
     "world_models": Row("sb3_lecture.model_based.world_models:WorldModels", "sample_world_models"),
+    # ours: games of hidden information
+    "cfr": Row("sb3_lecture.games.cfr:CFR", "sample_cfr"),
+    "cfr_plus": Row("sb3_lecture.games.cfr_plus:CFRPlus", "sample_cfr"),
+    "mccfr": Row("sb3_lecture.games.mccfr:MCCFR", "sample_mccfr"),
     # ours: evolution
     "cmaes": Row("sb3_lecture.evolutionary.cma_es:CMAES", "sample_cmaes"),
     "es": Row("sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies", "sample_es"),

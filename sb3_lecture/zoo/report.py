@@ -54,8 +54,8 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
     print(f"Next:    {enjoy_command}")
 
 
-def _value_map(run: Run, grade: "grading.Grade | grading.PredictionGrade") -> list[Path]:
-    if grade.layout is None:
+def _value_map(run: Run, grade: "grading.Grade | grading.PredictionGrade | grading.StrategyGrade") -> list[Path]:
+    if isinstance(grade, grading.StrategyGrade) or grade.layout is None:
         return []
     return [plotting.save(grade.value_map(f"{run.algo} on {run.env_id}"), run.path / VALUES_FILE)]
 
@@ -86,6 +86,7 @@ def enjoy(args: argparse.Namespace) -> int:
     try:
         model = playing.load_model(run, _model_path(run, args), env, args.device, args.trust)
         random_by_default = ExperimentManager.is_atari(run.env_id) or ExperimentManager.is_minigrid(run.env_id)
+        random_by_default |= grading.hides_information(env)  # whoever can be foreseen loses
         deterministic = args.deterministic or not (args.stochastic or random_by_default)
         how = "best actions" if deterministic else "actions drawn from the policy"
         print(f"{run.algo} on {run.env_id}, {run.path}, {how}")

@@ -138,17 +138,18 @@ def find_run(folder: str | Path, algo: str, env_id: str | None = None, number: i
 
 
 def is_self_play_run(run: Run) -> bool:
-    """Whether the run's env is a board game that it played against itself."""
+    """Whether the run's env is a game, of boards or cards, that it played against itself."""
     try:
         entry_point = gym.spec(run.env_id).entry_point
         creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     except (gym.error.Error, ImportError, AttributeError):  # an env that is not installed here
         return False
     from sb3_lecture_envs.board.env import BoardEnv
+    from sb3_lecture_envs.cards.env import CardEnv
 
     kwargs = run.options().get("env_kwargs")
     alone = not isinstance(kwargs, dict) or kwargs.get("opponent") is None
-    return alone and isinstance(creator, type) and issubclass(creator, BoardEnv)
+    return alone and isinstance(creator, type) and issubclass(creator, (BoardEnv, CardEnv))
 
 
 def read_episodes(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -209,10 +210,11 @@ def read_exact(run: Run) -> dict[str, np.ndarray]:
     """Read what ExactEvalCallback wrote.
 
     :return: ``timesteps``, ``values``, ``optimal_values``, ``regrets``, ``optimal_actions``, or of a prediction method
-        ``timesteps``, ``rms_errors``, ``largest_errors``, each [n]; empty if there is none
+        ``timesteps``, ``rms_errors``, ``largest_errors``, or of a game with hidden information ``timesteps``,
+        ``exploitability`` and more, each [n]; empty if there is none
     """
     columns = _read_npz(run.path / EXACT_FILE, ("timesteps",))
-    if columns and "rms_errors" not in columns:
+    if columns and not {"rms_errors", "exploitability"} & columns.keys():
         columns = _read_npz(run.path / EXACT_FILE, ("timesteps", "values", "optimal_values"))
     return columns
 

@@ -401,3 +401,19 @@ def sample_world_models(trial: Trial, *_: Any) -> Space:
         "temperature": trial.suggest_float("temperature", 0.1, 1.5),
         "sigma": trial.suggest_float("sigma", 0.02, 1.0, log=True),
     }
+
+
+# --- games of hidden information -------------------------------------------------------------------------------------
+
+
+def sample_cfr(trial: Trial, *_: Any) -> Space:
+    """CFR, CFR+."""
+    return {
+        "alternating": trial.suggest_categorical("alternating", [True, False]),
+        "averaging": trial.suggest_categorical("averaging", ["uniform", "linear", "quadratic"]),
+    }
+
+
+def sample_mccfr(trial: Trial, *_: Any) -> Space:
+    """External-sampling MCCFR."""
+    return {"walks": trial.suggest_int("walks", 1, 64, log=True)}

@@ -50,7 +50,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--algo", default=DEFAULT_ALGO, help=f"default {DEFAULT_ALGO}; known: {', '.join(registry.algorithms())}")
     add("--env", help="env id, or module:id; default: the first entry of zoo_configs/<algo>.yml")
-    add("-n", "--n-timesteps", type=steps, default=-1, help="env steps; default: the config's")
+    add(
+        "-n",
+        "--n-timesteps",
+        type=steps,
+        default=-1,
+        help="env steps (cfr, cfr_plus, mccfr: iterations); default: the config's",
+    )
     add("--seed", type=whole(0, MAX_SEED, also=(-1,)), default=-1, help="random seed; default: a random one")
     add("-f", "--log-folder", type=folder, default=DEFAULT_LOG_FOLDER, help="log folder, default logs")
     add("-P", "--progress", action="store_true", default=None, help="show a progress bar (default: in a terminal)")

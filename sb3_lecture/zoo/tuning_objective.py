@@ -2,8 +2,9 @@
 
 Every trial trains with the same seeds and is evaluated in the same episodes, so two trials differ by their values only. A
 prediction method has no policy to improve: its score is minus the root mean square error of its values against the exact
-ones, over the states that can be reached. A trial is run as ``train.py`` would run it: its hyperparameters are those of the
-config with the sampled ones on top, in the config's own form (``entry``), prepared by the same manager.
+ones, over the states that can be reached; in a game with hidden information it is minus the exploitability.
+A trial is run as ``train.py`` would run it: its hyperparameters are those of the config with the sampled ones on top, in the
+config's own form (``entry``), prepared by the same manager.
 
 NaN or infinity in a score or in a parameter is divergence and prunes the trial; any other exception is the trial's failure.
 """
@@ -35,6 +36,7 @@ from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 import sb3_lecture_envs
 from sb3_lecture.zoo import registry
 from sb3_lecture.zoo.errors import UserError, first_line
+from sb3_lecture.zoo.grading import StrategyGrade, grade, hides_information
 from sb3_lecture.zoo.manager import LectureExperimentManager
 from sb3_lecture.zoo.search_spaces import no_her
 from sb3_lecture.zoo.tuning_study import DIVERGED
@@ -193,6 +195,8 @@ class Trainer:
     def _evaluate(self, model: BaseAlgorithm, env: VecEnv, seed: int) -> float:
         if getattr(model, "predicts_values", False):
             return -self._prediction_error(model, env)
+        if hides_information(env):
+            return -self._exploitability(model, env)
         training_env = model.get_env()
         assert training_env is not None
         sync_envs_normalization(training_env, env)
@@ -203,6 +207,13 @@ class Trainer:
         deterministic = self.manager.deterministic_eval
         mean, _ = evaluate(model, env, self.settings.n_eval_episodes, deterministic=deterministic, warn=False)
         return float(mean)
+
+    def _exploitability(self, model: BaseAlgorithm, env: VecEnv) -> float:
+        """What a perfect opponent wins; illegal moves are struck out."""
+        found = grade(model, env)
+        if not isinstance(found, StrategyGrade):
+            raise UserError(f"{self.settings.algo} is scored by its exploitability: {found}")
+        return found.exact.exploitability
 
     def _prediction_error(self, model: Any, env: VecEnv) -> float:
         """Root mean square error of the values over the states that can be reached."""

@@ -1,0 +1,1 @@
+"""Games of chance and hidden information."""

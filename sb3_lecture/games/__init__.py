@@ -1,0 +1,1 @@
+"""Learners of equilibria: games with hidden information, populations of players."""
