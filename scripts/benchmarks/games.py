@@ -39,6 +39,8 @@ def rows() -> Iterator[Row]:
 
         rates = in_turn(ours, theirs, 3)
         if abs(ours_at - peers_at) > 1e-4 * peers_at:
-            raise RuntimeError(f"{cls.__name__}: exploitability {ours_at} after {ITERATIONS} iterations, OpenSpiel's {peers_at}")
+            raise RuntimeError(
+                f"{cls.__name__}: exploitability {ours_at}, OpenSpiel's {peers_at}, after {ITERATIONS} iterations"
+            )
         what = f"{cls.__name__} against OpenSpiel's, Leduc poker, {ITERATIONS} iterations to exploitability {ours_at:.6f}"
         yield Row(what, "iterations/s", *rates, 5.0)
