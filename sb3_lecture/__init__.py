@@ -6,5 +6,8 @@ Every public name stands in ``__init__.pyi``, the one table that type checkers, 
 
 import lazy_loader
 
+from sb3_lecture_envs.compile_cache import ensure_cache
+
+ensure_cache()  # before the first room asks numba for it
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 
 from gymnasium.envs.registration import register, registry
 
+from sb3_lecture_envs.compile_cache import ensure_cache
+
 __version__ = "0.1.0"
 
 #: id → (module, env class, time limit in steps); each module also offers ``make_vector``
@@ -63,4 +65,5 @@ def register_envs() -> None:
             )
 
 
+ensure_cache()
 register_envs()

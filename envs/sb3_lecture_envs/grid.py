@@ -27,6 +27,9 @@ SYMBOLS = {
 #: reward of entering a symbol, besides the reward of the step
 ARRIVAL_REWARD = {GOAL: 1.0, PIT: -1.0}
 TERMINAL_SYMBOLS = (GOAL, PIT, END)
+#: what a cell shows in text, and where the agent is; a free cell of a line is a dash, as the treasure demo draws it
+SIGNS = {WALL: "#", FREE: ".", START: ".", GOAL: "T", PIT: "x", END: "T", CLIFF: "x"}
+AGENT_SIGN = "o"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,15 @@ class GridLayout:
     def state_of(self) -> np.ndarray:
         """State number of each cell, -1 at walls, int32 [height, width]."""
         return self._state_of
+
+    def text(self, state: int) -> str:
+        """The map with the agent in a state, one line a row: ``o`` the agent, ``T`` the treasure, ``x`` what costs."""
+        line = self.height == 1
+        rows = [["-" if line and symbol in ".S" else SIGNS.get(symbol, symbol) for symbol in row] for row in self.symbols]
+        row, column = self.cells[state]
+        rows[row][column] = AGENT_SIGN
+        width = max(len(sign) for signs in rows for sign in signs)
+        return "\n".join(("" if line else " ").join(sign.rjust(width) for sign in signs) for signs in rows)
 
     @property
     def state_symbols(self) -> np.ndarray:
@@ -259,10 +271,12 @@ def line_mdp(n_cells: int, start: int, end_rewards: dict[int, float], symbols: S
 
 @numba.njit(cache=True)
 def _flood(neighbours: np.ndarray, seen: np.ndarray) -> None:
-    stack = np.flatnonzero(seen)
-    depth = stack.size
-    room = np.empty(neighbours.shape[0], dtype=np.int64)
-    room[:depth] = stack
+    room = np.empty(neighbours.shape[0], dtype=np.int64)  # a loop: numba takes two seconds to compile np.flatnonzero
+    depth = 0
+    for s in range(seen.shape[0]):
+        if seen[s]:
+            room[depth] = s
+            depth += 1
     while depth > 0:
         depth -= 1
         for t in neighbours[room[depth]]:

@@ -10,10 +10,6 @@ from sb3_lecture_envs.mdp import TabularMDP
 if TYPE_CHECKING:
     import pygame
 
-AGENT_SIGN = "o"
-#: what a cell shows in text; a free cell of a line is a dash, as the treasure demo draws it
-SIGNS = {WALL: "#", FREE: ".", START: ".", GOAL: "T", PIT: "x", END: "T", CLIFF: "x"}
-
 Colour = tuple[int, int, int]
 PAPER: Colour = (250, 250, 252)
 LINES: Colour = (214, 219, 228)
@@ -44,12 +40,7 @@ def ansi(mdp: TabularMDP, layout: GridLayout | None, state: int, last_action: in
     if layout is None:
         action = "" if last_action is None else f" after action {last_action}"
         return f"state {state} of {mdp.n_states}{action}\n"
-    line = layout.height == 1
-    rows = [["-" if line and symbol in ".S" else SIGNS.get(symbol, symbol) for symbol in row] for row in layout.symbols]
-    row, column = layout.cells[state]
-    rows[row][column] = AGENT_SIGN
-    width = max(len(sign) for signs in rows for sign in signs)
-    text = "\n".join(("" if line else " ").join(sign.rjust(width) for sign in signs) for signs in rows)
+    text = layout.text(state)
     return f"{text}\n" if last_action is None else f"{text}\n({layout.actions[last_action]})\n"
 
 

@@ -12,10 +12,12 @@ decisions, all measured:
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core import event
 from numba.extending import register_jitable
 
 #: marks a function that compiled loops may call; Python may call it, too
@@ -48,3 +50,31 @@ def fingerprint(*functions: Callable[..., Any]) -> str:
             elif isinstance(value, (int, float, str)):
                 digest.update(f"{name}={value}".encode())
     return digest.hexdigest()
+
+
+NOTICE = "Compiling what is called for the first time, once per machine: some seconds …"
+
+
+class _Notice(event.Listener):
+    """Says once a process that numba compiles; what it finds in its cache on the disk is no event."""
+
+    listening = said = False
+
+    def on_start(self, event: event.Event) -> None:
+        """Say it, before the first function."""
+        if not self.said:
+            self.said = True
+            print(NOTICE, file=sys.stderr, flush=True)
+
+    def on_end(self, event: event.Event) -> None:
+        """Say nothing more."""
+
+
+_notice = _Notice()
+
+
+def announce() -> None:
+    """From now on say on stderr, once a process, when numba begins to compile: the silence would look like a hang."""
+    if not _notice.listening:
+        _notice.listening = True
+        event.register("numba:compile", _notice)

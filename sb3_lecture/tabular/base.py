@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_lecture.common.checkpoint import SafeSave
 from sb3_lecture.common.checks import Choice, Real, check_arguments, check_settings, keywords_of, naming_memory
+from sb3_lecture.common.compiling import announce
 from sb3_lecture.common.logs import record_progress
 from sb3_lecture.common.stepping import step_in_turn, step_together
 from sb3_lecture.tabular.backend import (
@@ -418,6 +419,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
         walk = self._walk if not any(files) else with_window(self._walk, WRITE_EVERY)
         walk.state[:] = self.policy.index(self._last_obs)
         read_episodes(self.env, walk)  # the env loop may have gone on in between
+        announce()
         run = compile_rules(*self._rules()).run
         schedule, agent = self._epsilon_schedule(total_timesteps), self._agent()
         logs = log_interval if self.logger.output_formats else None

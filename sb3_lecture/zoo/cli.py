@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] == "gtp":  # it has a parser of its own
             return _module("gtp").gtp(words[1:])
         args = parser.parse_args(words)
+        _announce_compiling()
         return args.run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -105,6 +106,12 @@ def _parser(chosen: str) -> Parser:
             getattr(module, f"{row.prefix}_options" if row.prefix else "options")(command)
             command.set_defaults(run=getattr(module, row.prefix or "run"))
     return parser
+
+
+def _announce_compiling() -> None:
+    from sb3_lecture.common.compiling import announce  # numba, which --help does without
+
+    announce()
 
 
 def _prog(name: str) -> str:

@@ -6,11 +6,14 @@ environment id, or ``atari`` for all Atari games, or ``default``; the first entr
 
 import importlib.resources
 import math
+import os
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sb3_lecture.common.files import write_bytes
 from sb3_lecture.zoo import registry
 from sb3_lecture.zoo.errors import UserError, nearest
 from sb3_lecture.zoo.safe import config_of
@@ -25,12 +28,49 @@ ZOO_KEYS = frozenset(
 _COMMAND_LINE_KEYS = frozenset({"env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"})
 
 
+def user_folder() -> Path:
+    """The folder of configs of the user's own, which go before those that are installed: ``$SB3_LECTURE_CONFIGS``, or
+    ``sb3_lecture/zoo_configs`` in the folder of the user's settings (``$XDG_CONFIG_HOME``, ``~/.config``, ``%APPDATA%``).
+    """
+    if os.environ.get("SB3_LECTURE_CONFIGS"):
+        return Path(os.environ["SB3_LECTURE_CONFIGS"])
+    settings = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME")
+    return (Path(settings) if settings else Path.home() / ".config") / "sb3_lecture" / "zoo_configs"
+
+
+def is_installed(path: str | Path) -> bool:
+    """Whether a file belongs to an installed package, which nobody edits: an update would undo it."""
+    places = {sysconfig.get_path(name) for name in ("purelib", "platlib")} | {str(_PACKAGE)}
+    return any(Path(path).resolve().is_relative_to(Path(place).resolve()) for place in places)
+
+
+def config_to_write(path: str | Path) -> Path:
+    """The file that values for a config are written to: itself, or its copy in the user's folder if it is installed.
+
+    :param path: the config
+    :raises UserError: if the copy cannot be made
+    """
+    path = Path(path)
+    if not is_installed(path):
+        return path
+    copy = user_folder() / path.name
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(copy, path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot write {copy}: {error.strerror}; $SB3_LECTURE_CONFIGS names another folder") from error
+    return copy
+
+
 def config_path(algo: str) -> Path:
-    """Find an algorithm's config file.
+    """Find an algorithm's config file: the user's own, or the installed one.
 
     :param algo: the algorithm's name
     :raises UserError: if there is none
     """
+    users = user_folder() / f"{algo}.yml"
+    if users.is_file():
+        return users
     own = importlib.resources.files(registry.target(algo).split(":")[0].split(".")[0])  # a third party's package
     for folder in (_PACKAGE / "zoo_configs", _PACKAGE.parent / "zoo_configs", Path(str(own)) / "zoo_configs"):
         path = folder / f"{algo}.yml"

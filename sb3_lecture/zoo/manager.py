@@ -51,6 +51,7 @@ from stable_baselines3.common.vec_env import (
 
 from sb3_lecture.common import checkpoint
 from sb3_lecture.common.callbacks import CheckpointCallback, EvalCallback, WholeFiles
+from sb3_lecture.common.describe_callback import DescribeEpisodesCallback
 from sb3_lecture.common.env_state import SubprocVecEnv
 from sb3_lecture.common.files import clear_torn, write_bytes, written
 from sb3_lecture.common.render_callback import TerminalRenderCallback
@@ -146,6 +147,8 @@ class LectureExperimentManager(ExperimentManager):
             raise UserError(f"{self.algo} needs an env with action_masks(), {self.env_name.gym_id} has none; use ppo")
         if (speed := getattr(self.args, "render_training", None)) is not None:
             self.callbacks.append(TerminalRenderCallback(speed=speed))
+        if (every := getattr(self.args, "describe", None)) is not None:
+            self.callbacks.append(DescribeEpisodesCallback(every))
         if self.tensorboard_log and hasattr(model.policy, "open_loop"):  # a world model shows what it foretells
             self.callbacks.append(DreamCallback(max(1, self.n_timesteps // N_DREAMS)))
         if env is not None:
@@ -156,9 +159,9 @@ class LectureExperimentManager(ExperimentManager):
                         callback.eval_env.close()
                         self.callbacks.remove(callback)
                 self.callbacks += board_callback(env, self.save_path, self.eval_freq * self.n_envs)
-        every = getattr(self.args, "checkpoint_every", None)
-        if every is None or every >= 0:
-            self.callbacks.append(RunCheckpoint(self.save_path, EVERY if every is None else every))
+        seconds = getattr(self.args, "checkpoint_every", None)
+        if seconds is None or seconds >= 0:
+            self.callbacks.append(RunCheckpoint(self.save_path, EVERY if seconds is None else seconds))
         if self._goes_on:
             assert self.resumed is not None
             model = take_checkpoint(self.resumed, model, self.device)
@@ -320,8 +323,9 @@ class LectureExperimentManager(ExperimentManager):
             super().create_callbacks()
         maskable = issubclass(registry.algorithm(self.algo), MaskablePPO)
         for i, callback in enumerate(self.callbacks):
-            if isinstance(callback, SB3EvalCallback) and self.show_progress and self.verbose == 0:
-                callback.verbose = 0  # the bar is enough
+            drawn = self.show_progress or getattr(self.args, "render_training", None) is not None
+            if isinstance(callback, SB3EvalCallback) and drawn and self.verbose == 0:
+                callback.verbose = 0  # the bar is enough, and the picture is drawn in place
             if type(callback) is ProgressBarCallback:
                 self.callbacks[i] = ProgressBar()
             elif type(callback) is EvalCallback and maskable:

@@ -191,11 +191,21 @@ def choose_render_mode(env_id: str, choice: str, video: str | None) -> str | Non
     if wanted == "auto":
         if "ansi" in modes:
             return "ansi"
-        display = sys.platform in ("darwin", "win32") or any(os.environ.get(v) for v in ("DISPLAY", "WAYLAND_DISPLAY"))
-        return "human" if "human" in modes and display else None
+        if "human" in modes and not has_display():
+            print("There is no display here, so nothing is shown; --video FILE.mp4 (or .gif) writes the episodes to a file")
+        return "human" if "human" in modes and has_display() else None
     if modes and wanted not in modes:
         raise UserError(f"{env_id} cannot render {wanted!r}; it can: {', '.join(modes)}")
+    if wanted == "human" and not has_display():
+        other = "--render ansi shows it in the terminal, " if "ansi" in modes else ""
+        raise UserError(f"--render human: there is no display here; {other}--video FILE.mp4 (or .gif) writes it to a file")
     return wanted
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here; SDL's driver of one's own choice (SDL_VIDEODRIVER) counts as a display."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in names)
 
 
 class FrameTap(gym.Wrapper):

@@ -199,7 +199,17 @@ def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_o
             _draw_scores(axes[0], groups, curves.board)
             _draw_elo(axes[1], groups, curves.board)
         else:
-            _draw_returns(axes[0], groups, curves.episodes, curves.evaluations, window or _window(curves))
+            if _same_returns(curves):  # the line with the treasure: what falls is the number of steps
+                lengths = {path: (x, np.diff(x, prepend=0).astype(np.float64)) for path, (x, _) in curves.episodes.items()}
+                none_tested = dict.fromkeys(lengths, (np.zeros(0, np.int64), np.zeros(0)))
+                _draw_returns(axes[0], groups, lengths, none_tested, window or _window(curves))
+                returned = next(y[0] for _, y in curves.episodes.values() if len(y))
+                axes[0].set_ylabel("Steps of an episode")
+                axes[0].set_title(
+                    axes[0].get_title().replace("Return", f"Steps; every return is {returned:g}"), fontsize="medium"
+                )
+            else:
+                _draw_returns(axes[0], groups, curves.episodes, curves.evaluations, window or _window(curves))
             errors = {path: table for path, table in curves.exact.items() if "rms_errors" in table}
             if len(errors) < len(curves.exact):  # beside learners of control, predictions have no line
                 _draw_exact(axes[1], groups, {path: table for path, table in curves.exact.items() if path not in errors})
@@ -211,6 +221,16 @@ def learning_curve(runs: Sequence[Run], window: int | None = None, evaluations_o
             axes[0].set_title(f"{world}\n{axes[0].get_title()}", fontsize="medium")
     figure.suptitle(_title(runs, next(iter(shown)) if len(shown) == 1 else ""))
     return figure
+
+
+def _same_returns(curves: _Curves) -> bool:
+    """Whether every training episode returned the same, so that its length alone tells one from another.
+
+    Lengths are read off the steps at which episodes ended: of one env.
+    """
+    returns = [y for _, y in curves.episodes.values() if len(y)]
+    one_env = all(run.options().get("n_envs", 1) == 1 for run in curves.runs)
+    return one_env and bool(returns) and bool(np.ptp(np.concatenate(returns)) == 0) and len(np.concatenate(returns)) > 1
 
 
 def _window(curves: _Curves) -> int:

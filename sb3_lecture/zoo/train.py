@@ -68,6 +68,10 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--render-training", type=real(0.0), nargs="?", const=10.0, metavar="SPEED",
         help="draw the first env in the terminal while it learns, SPEED steps a second (default 10, 0: at once)",
     )  # fmt: skip
+    add(
+        "--describe", type=whole(1), nargs="?", const=1, metavar="EVERY",
+        help="a line an episode, or every so many: its duration, return, and how it ended",
+    )  # fmt: skip
     values = parser.add_argument_group("hyperparameters")
     add = values.add_argument
     add(
@@ -153,7 +157,8 @@ def run(args: argparse.Namespace) -> int:
 
 #: options of a resumed run that are this command's, not the run's
 _OF_NOW = (
-    "resume", "checkpoint_every", "progress", "verbose", "render_training", "gym_packages", "study", "device", "trust", "run",
+    "resume", "checkpoint_every", "progress", "verbose", "render_training", "describe", "gym_packages", "study", "device",
+    "trust", "run",
 )  # fmt: skip
 
 

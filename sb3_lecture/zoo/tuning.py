@@ -339,7 +339,7 @@ def _wait_for_ctrl_c() -> None:
 def _write_config(options: Options, verdict: Verdict, study: Study) -> None:
     """Write the winner, or that nothing better was found, into the config."""
     settings = options.settings
-    path = Path(settings.conf_file)
+    path = configs.config_to_write(settings.conf_file)
     entries = configs.read_entries(path)
     based_on = settings.env_id if settings.env_id in entries else "default" if "default" in entries else next(iter(entries))
     winner, n = verdict.winner, len(verdict.present)
@@ -352,11 +352,18 @@ def _write_config(options: Options, verdict: Verdict, study: Study) -> None:
         beside = "" if winner is None else f"; its best, trial {winner.number}, {winner.mean}"
         source = f"{how}. None distinguishably better than these: {verdict.present_mean} on {n} fresh seeds (95 % CI){beside}"
         write_entry(path, settings.env_id, {}, source, based_on)
-        print(f"Config:  {path} keeps its values, and says what was tried")
+        print(f"Config:  {path} keeps its values, and says what was tried{_how_found(path, settings.conf_file)}")
         return
     source = f"{how}. Trial {winner.number}: {winner.mean} on {n} fresh seeds, {verdict.present_mean} before (95 % CI)"
     write_entry(path, settings.env_id, winner.hyperparameters, source, based_on)
-    print(f"Config:  {path}, entry {settings.env_id}")
+    print(f"Config:  {path}, entry {settings.env_id}{_how_found(path, settings.conf_file)}")
+
+
+def _how_found(path: Path, conf_file: str) -> str:
+    """Say that a copy of the user's is found by itself."""
+    if path == Path(conf_file):
+        return ""
+    return f"; train and tune take it in place of the installed {conf_file}, remove it to go back"
 
 
 def trained_with(study_and_trial: str, algo: str) -> tuple[dict[str, Any], dict[str, Any]]:

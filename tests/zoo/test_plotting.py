@@ -52,6 +52,16 @@ def test_the_band_never_leaves_the_possible_range(tmp_path):
     assert (ends.ymin, ends.ymax) == (0.0, 1.0)  # 0.5 ± 0.92 without bounds
 
 
+def test_where_every_return_is_the_same_steps_an_episode_are_drawn(tmp_path):
+    run = make_run(tmp_path, 1, [(1, n, i / 10) for i, n in enumerate((30, 12, 5))])
+    (axes,) = plotting.learning_curve([run], window=1).axes
+    np.testing.assert_array_equal(axes.get_lines()[0].get_xydata(), [[30, 30], [42, 12], [47, 5]])
+    assert (axes.get_ylabel(), axes.get_title()) == ("Steps of an episode", "Steps; every return is 1")
+    (run.params_path / "config.yml").write_text("n_envs: 2\n")  # episodes of two envs overlap
+    (axes,) = plotting.learning_curve([run], window=1).axes
+    assert axes.get_ylabel() == "Return of an episode"
+
+
 def test_each_world_has_its_row_and_its_arguments_in_the_title(tmp_path):
     runs = [make_run(tmp_path, k, [(k, 4, i / 10) for i in range(9)], env="Lecture/GridWorld-v0") for k in (1, 2, 3)]
     for run, size in zip(runs, ("2x2", "4x4", "4x4"), strict=True):
