@@ -3,6 +3,7 @@
 # make test-fast                                                           the half of them that takes a minute
 # make test-slow                                                           the learning proofs, which take hours
 # make test-bounds                                                         run every compiled kernel with its indices checked
+# make docs                                                                build the site into build/site
 # make lint | format | benchmark | wheel
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ KERNELS := tests/search tests/envs tests/exact tests/tabular/test_backends.py te
   tests/model_based/test_dreamer_rssm.py tests/evolutionary/test_population.py tests/zoo/test_gtp.py
 ARGS ?=
 
-.PHONY: train test test-fast test-slow test-bounds lint format benchmark wheel clean
+.PHONY: train test test-fast test-slow test-bounds docs lint format benchmark wheel clean
 
 train: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --algo $(ALGO) $(if $(ENV),--env $(ENV)) $(ARGS)
@@ -33,6 +34,11 @@ test-slow: $(VENV)/.installed-dev
 # every compiled kernel once with numba's bounds checks, in a cache of its own: what is compiled differs
 test-bounds: $(VENV)/.installed-dev
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(VENV)/numba-bounds $(BIN)/python -m pytest -n 2 -m "not slow" $(KERNELS) $(ARGS)
+
+# -W: a broken link, a page that stands nowhere and a docstring that cannot be read are errors
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+	@echo "The site: build/site/index.html"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ ended. So termination and zero-sum play need no branches: a return is ``r + disc
 https://arxiv.org/abs/1911.08265, appendix B, eq. 3, with Λ for this discount).
 
 Selection, one function each:
+
 - PUCT, Schrittwieser et al. 2020, eq. 2, on values normalised by the least and largest Q of the tree (eq. 5);
 - Gumbel, Danihelka et al. 2022 (https://openreview.net/forum?id=bERaNdoegnO): sequential halving at the root (algorithm 2),
   eq. 14 below it;

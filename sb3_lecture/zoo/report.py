@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_lecture.zoo import grading, playing, plotting
 from sb3_lecture.zoo.errors import UserError
 from sb3_lecture.zoo.manager import LectureExperimentManager
-from sb3_lecture.zoo.runs import Run, find_run, open_run
+from sb3_lecture.zoo.runs import Run, find_run, open_run, read_board
 
 CURVE_FILE = "learning_curve.png"
 VALUES_FILE = "value_map.png"
@@ -44,6 +44,8 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
             pictures += _value_map(run, grade)
     finally:
         env.close()
+    for line in match_lines(read_board(run)):
+        print(line)
     try:
         pictures.insert(0, plotting.save(plotting.learning_curve([run]), run.path / CURVE_FILE))
     except UserError as nothing_yet:
@@ -52,6 +54,19 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
     for picture in pictures:
         print(f"Picture: {picture}")
     print(f"Next:    {enjoy_command}")
+
+
+def match_lines(board: dict[str, np.ndarray]) -> list[str]:
+    """What the last matches of a run of self-play came to, a line an opponent.
+
+    :param board: see ``read_board``; empty for other runs
+    """
+    names = [key.removesuffix("_win") for key in board if key.endswith("_win")]
+    lines = []
+    for name in names:
+        won, drawn, lost = (float(board[f"{name}_{end}"][-1]) for end in ("win", "draw", "loss"))
+        lines.append(f"Against {name}, half of the games with each side: won {won:.0%}, drawn {drawn:.0%}, lost {lost:.0%}")
+    return lines
 
 
 def _value_map(run: Run, grade: "grading.Grade | grading.PredictionGrade | grading.StrategyGrade") -> list[Path]:

@@ -6,7 +6,7 @@ from matplotlib.quiver import Quiver
 
 import sb3_lecture_envs.maze
 from sb3_lecture.exact.grade import ExactPrediction
-from sb3_lecture.zoo import grading, plotting
+from sb3_lecture.zoo import grading, plotting, report
 from sb3_lecture.zoo.errors import UserError
 from sb3_lecture.zoo.runs import Run, find_run, find_runs, open_run, read_episodes, read_exact
 
@@ -60,6 +60,19 @@ def test_where_every_return_is_the_same_steps_an_episode_are_drawn(tmp_path):
     (run.params_path / "config.yml").write_text("n_envs: 2\n")  # episodes of two envs overlap
     (axes,) = plotting.learning_curve([run], window=1).axes
     assert axes.get_ylabel() == "Return of an episode"
+
+
+def test_the_last_matches_are_told():
+    board = {
+        "timesteps": [10, 20],
+        "random_win": [0.5, 0.92],
+        "random_draw": [0.5, 0.08],
+        "random_loss": [0, 0.0],
+        "elo": [0, 7],
+    }
+    lines = report.match_lines({name: np.array(column) for name, column in board.items()})
+    assert lines == ["Against random, half of the games with each side: won 92%, drawn 8%, lost 0%"]
+    assert report.match_lines({}) == []
 
 
 def test_each_world_has_its_row_and_its_arguments_in_the_title(tmp_path):

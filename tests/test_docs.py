@@ -1,0 +1,131 @@
+"""The site takes every page, world and algorithm in, and what the pages say to type can be typed."""
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+import sb3_lecture_envs
+from sb3_lecture.zoo import cli, registry, train
+from sb3_lecture.zoo.options import import_packages, resolve_env
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("[a-z]*/*.md"))]
+#: words in capitals stand for what the reader has
+STANDS_FOR = re.compile(r"\b[A-Z]{1,2}\b|[A-Z_]{3,}|…|\.\.\.|RUN|<")
+
+
+def blocks(path, *languages):
+    """The fenced blocks of a page in these languages, with the number of their first line."""
+    found = []
+    for match in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+        if match[1] in languages:
+            found.append((path.read_text()[: match.start()].count("\n") + 2, match[2]))
+    return found
+
+
+def commands():
+    """Every command of ours in a block: (page:line, words)."""
+    found = []
+    for path in PAGES:
+        for line, block in blocks(path, "", "sh", "bash", "console"):
+            for k, text in enumerate(block.replace("\\\n", "  ").splitlines()):
+                text = text.removeprefix("$ ").strip()
+                match = re.match(r"(?:python scripts/(train|enjoy|plot|tune)\.py|sb3-lecture)\b(.*)", text)
+                if match and not STANDS_FOR.search(match[2].split("  #")[0]) and "|" not in match[2]:
+                    words = shlex.split((([match[1]] if match[1] else []) and match[1] + match[2]) or match[2], comments=True)
+                    if words:
+                        found.append((f"{path.relative_to(ROOT)}:{line + k}", tuple(words)))
+    return found
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["docs_generate"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_has_its_place():
+    generate = generator()
+    places = generate.page_places(DOCS)
+    assert set(places) == {path.stem for path in DOCS.glob("*.md")} - {"index"}
+    assert (places["q_learning"], places["cmaes"], places["evolution_strategies"]) == (
+        "tabular",
+        "evolutionary",
+        "evolutionary",
+    )
+    assert (places["benchmarks_deep"], places["board_games"], places["zoo"]) == ("results", "worlds", "guides")
+    assert (places["deadly_triad"], places["mcts"], places["cfr"]) == ("topics", "search", "games")
+
+
+def test_every_algorithm_of_ours_has_a_page():
+    places = generator().page_places(DOCS)
+    for name, row in registry.ALGORITHMS.items():
+        if row.target.startswith("sb3_lecture."):
+            assert places.get(name) or places.get(row.target.split(":")[0].split(".")[-1]), f"{name} has no page in docs/"
+
+
+@pytest.mark.parametrize("env_id", sb3_lecture_envs.WORLDS)
+def test_a_worlds_page_has_gymnasiums_sections(env_id):
+    generate = generator()
+    module, name, limit = sb3_lecture_envs.WORLDS[env_id]
+    page = generate.world_page(env_id, getattr(importlib.import_module(f"sb3_lecture_envs.{module}"), name), limit, "")
+    sections = re.findall(r"^## (.*)", page, re.MULTILINE)
+    assert sections == [
+        "Description", "Action Space", "Observation Space", "Rewards", "Starting State", "Episode End", "Arguments",
+        "Version History",
+    ]  # fmt: skip
+    assert ":raises" not in page and f'gym.make("sb3_lecture_envs:{env_id}")' in page
+
+
+COMMANDS = sorted({words: where for where, words in reversed(commands())}.items(), key=lambda item: item[1])
+
+
+def test_the_pages_hold_commands():
+    assert len(COMMANDS) > 60
+
+
+@pytest.mark.parametrize(("words", "where"), [pytest.param(*item, id=item[1]) for item in COMMANDS])
+def test_every_documented_command_is_one(words, where, tmp_path, monkeypatch):
+    """Its options exist, and so do its algorithm, its env, the config's entry and the hyperparameters."""
+    monkeypatch.chdir(tmp_path)
+    words = [" ".join(words[:2]), *words[2:]] if " ".join(words[:2]) in cli.COMMANDS else list(words)
+    if words[0] in ("gtp", "--help") or "--help" in words:
+        return
+    args = cli._parser(words[0]).parse_args(words)
+    if words[0] == "train" and args.resume is None and not args.study and not args.conf_file and not args.trained_agent:
+        train.complete(args)
+        from sb3_lecture.zoo import configs
+
+        configs.check_hyperparameters(args.algo, args.hyperparams or {}, where)
+        configs.check_values(args.hyperparams or {}, where)
+    elif getattr(args, "env", None):
+        import_packages([])
+        resolve_env(args.env)
+    for algo in [args.algo] if getattr(args, "algo", None) else getattr(args, "algos", []):
+        assert algo in registry.ALGORITHMS
+
+
+SNIPPETS = [(f"{path.relative_to(ROOT)}:{line}", code) for path in PAGES for line, code in blocks(path, "python", "py")]
+
+
+@pytest.mark.parametrize(("where", "code"), [pytest.param(*item, id=item[0]) for item in SNIPPETS])
+def test_every_snippet_is_python_whose_imports_exist(where, code):
+    for node in ast.walk(ast.parse(code, where)):
+        modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module]
+        for module in modules:
+            if module.split(".")[0] not in ("sb3_lecture", "sb3_lecture_envs"):
+                continue
+            loaded = importlib.import_module(module)
+            for alias in node.names if isinstance(node, ast.ImportFrom) else []:
+                assert hasattr(loaded, alias.name) or importlib.util.find_spec(f"{module}.{alias.name}"), (where, alias.name)
