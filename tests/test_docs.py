@@ -86,7 +86,40 @@ def test_a_worlds_page_has_gymnasiums_sections(env_id):
     assert ":raises" not in page and f'gym.make("sb3_lecture_envs:{env_id}")' in page
 
 
-COMMANDS = sorted({words: where for where, words in reversed(commands())}.items(), key=lambda item: item[1])
+def indexed():
+    """The commands in README's table of demos, and the pages that it names."""
+    rows = re.findall(r"^\| (.*\]\(.*\).*) \| `sb3-lecture (.*)` \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    return [(re.findall(r"\]\(([^)]*)\)", demo), tuple(shlex.split(command))) for demo, command in rows]
+
+
+def anchors(path):
+    """The anchors that GitHub and MyST give to a page's headings."""
+    titles = re.findall(r"^#+ (.*)", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_index_of_demos_leads_to_headings_that_exist():
+    assert len(indexed()) >= 13
+    for links, _ in indexed():
+        for link in links:
+            page, _, anchor = link.partition("#")
+            assert (ROOT / page).is_file() and (not anchor or anchor in anchors(ROOT / page)), link
+
+
+def test_every_figure_is_made_by_a_command_that_its_page_shows():
+    spec = importlib.util.spec_from_file_location("docs_figures", DOCS / "figures.py")
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    shown = set()
+    for path in DOCS.glob("lectures/*.md"):
+        for name in re.findall(r"\.\./figures/([\w.]+)", path.read_text()):
+            shown.add(name)
+            assert figures.FIGURES[name][0] in path.read_text(), f"{path} does not say how {name} is made"
+    assert shown == set(figures.FIGURES) == {path.name for path in (DOCS / "figures").iterdir()}
+
+
+README_INDEX = [("README.md: demos", words) for _, words in indexed()]
+COMMANDS = sorted({words: where for where, words in reversed([*commands(), *README_INDEX])}.items(), key=lambda item: item[1])
 
 
 def test_the_pages_hold_commands():

@@ -44,6 +44,20 @@ def ansi(mdp: TabularMDP, layout: GridLayout | None, state: int, last_action: in
     return f"{text}\n" if last_action is None else f"{text}\n({layout.actions[last_action]})\n"
 
 
+def load_pygame() -> Any:
+    """Import pygame, which pictures and windows need and text does not.
+
+    :raises ModuleNotFoundError: if it is not installed; the message says how to
+    """
+    try:
+        import pygame
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "pictures and windows need pygame: pip install pygame (or the extra [human]); render_mode='ansi' draws text"
+        ) from error
+    return pygame
+
+
 class Window:
     """A window that shows pictures; pygame opens it with the first one.
 
@@ -58,7 +72,7 @@ class Window:
 
     def show(self, picture: np.ndarray) -> None:
         """Show a picture, uint8 [height, width, 3], and wait for the next one's turn."""
-        import pygame
+        pygame = load_pygame()
 
         if self._display is None:
             pygame.display.init()
@@ -73,7 +87,7 @@ class Window:
     def close(self) -> None:
         """Close the window."""
         if self._display is not None:
-            import pygame
+            pygame = load_pygame()
 
             pygame.display.quit()
             self._display = None
@@ -102,7 +116,7 @@ class Renderer:
         :param policy: actions to draw as arrows, bool [S, A]; None: not drawn
         :return: uint8 [height, width, 3]
         """
-        import pygame
+        pygame = load_pygame()
 
         surface = self._surface(state, values, policy)
         return np.transpose(pygame.surfarray.array3d(surface), (1, 0, 2)).copy()
@@ -116,7 +130,7 @@ class Renderer:
         self._window.close()
 
     def _surface(self, state: int | None, values: np.ndarray | None, policy: np.ndarray | None) -> "pygame.Surface":
-        import pygame
+        pygame = load_pygame()
 
         if self._world is None:
             self._world = self._draw_world()
@@ -135,7 +149,7 @@ class Renderer:
         return pygame.transform.smoothscale(surface, size)
 
     def _draw_world(self) -> "pygame.Surface":
-        import pygame
+        pygame = load_pygame()
 
         scale, layout = self.cell * SUPERSAMPLING, self.layout
         surface = pygame.Surface((layout.width * scale, layout.height * scale))
@@ -159,7 +173,7 @@ class Renderer:
         return surface
 
     def _draw_values(self, surface: "pygame.Surface", values: np.ndarray) -> None:
-        import pygame
+        pygame = load_pygame()
 
         scale = self.cell * SUPERSAMPLING
         finite = values[np.isfinite(values)]
@@ -196,7 +210,7 @@ def _square(n_states: int) -> GridLayout:
 def _arrow_head(
     surface: "pygame.Surface", colour: Colour, tip: tuple[float, float], way: tuple[int, int], size: float
 ) -> None:
-    import pygame
+    pygame = load_pygame()
 
     (x, y), (dx, dy) = tip, way
     base = (x - size * dx, y - size * dy)
@@ -205,7 +219,7 @@ def _arrow_head(
 
 
 def _text(surface: "pygame.Surface", text: str, colour: Colour, centre: tuple[float, float], size: float) -> None:
-    import pygame
+    pygame = load_pygame()
 
     if not pygame.font.get_init():
         pygame.font.init()

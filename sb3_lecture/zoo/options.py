@@ -176,6 +176,8 @@ def resolve_env(name: str, entries: dict[str, Any] | None = None) -> str:
     if ":" in name:
         module, name = name.split(":", 1)
         import_packages([module], "--env")
+    if name not in gym.registry:  # Gymnasium 1 registers no other package's envs; rl_zoo3 imports those it knows, ALE's too
+        importlib.import_module("rl_zoo3.import_envs")
     if name in gym.registry:
         return name
     if name == "atari":

@@ -319,3 +319,11 @@ def test_ids_need_no_import_and_registration_is_idempotent():
     for program in (code, light):
         done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+def test_without_pygame_pictures_say_what_to_install(monkeypatch):
+    env = gym.make("Lecture/Maze-v0", render_mode="rgb_array")
+    env.reset(seed=0)
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install pygame .*render_mode='ansi' draws text"):
+        env.render()

@@ -2,6 +2,8 @@
 
 import ast
 import importlib.metadata
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,10 @@ def test_search_spaces_come_from_the_table_or_rl_zoo3():
 def test_the_nearest_name_is_near(wrong, right):
     hint = nearest(wrong, ["dqn", "ppo_mask", "sac"])
     assert hint == (f" (did you mean {right!r}?)" if right else "")
+
+
+def test_atari_games_are_known_to_a_new_process():
+    pytest.importorskip("ale_py", reason="needs the extra [atari]")
+    code = "from sb3_lecture.zoo.options import resolve_env; print(resolve_env('ALE/Pong-v5'))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["ALE/Pong-v5"], done.stderr
