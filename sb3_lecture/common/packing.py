@@ -52,7 +52,7 @@ KINDS: tuple[type, ...] = (nn.Module, th.optim.Optimizer, BaseAlgorithm, BaseBuf
 OBJECTS: set[Any] = {FloatSchedule, ConstantSchedule, LinearSchedule, RunningMeanStd}
 OBJECT_NAMES = {
     "cmaes._cma:CMA", "cmaes._sepcma:SepCMA", "rl_zoo3.utils:SimpleLinearSchedule", "sb3_lecture.common.sequence_buffer:_Disk",
-    "sb3_lecture.model_based.self_play:TabularWorld",
+    "sb3_lecture.model_based.self_play:TabularWorld", "sb3_lecture.offline.dataset:OfflineDataset",
 }  # fmt: skip
 #: classes whose objects are made anew by their constructor, which checks its arguments: laws, and what is read off them
 MADE = {

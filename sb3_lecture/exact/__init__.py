@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "exploitability_callback": ["ExploitabilityCallback"],
         "exploitability_tree": ["GameTree"],
         "grade": ["ExactGrader", "ExactPrediction", "ExactResult", "exact_evaluation", "exact_prediction"],
+        "in_support": ["in_support_optimum", "offline_grade"],
         "law": ["law_of"],
     },
 )

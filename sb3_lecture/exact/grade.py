@@ -139,6 +139,23 @@ class ExactGrader:
                 batch = batch[wrapper.key]
         return batch
 
+    def states_of(self, observations: np.ndarray) -> np.ndarray:
+        """Return the numbers of the states that observations [N, …] show, int64 [N].
+
+        :param observations: as the env gives them
+        :raises ValueError: if two states look alike, or an observation is none of the world's
+        """
+        shown = np.ascontiguousarray(self._observations)
+        number = {row.tobytes(): s for s, row in enumerate(shown)}
+        if len(number) < len(shown):
+            raise ValueError("Several states give the same observation: it does not say in which state the world is")
+        rows = np.ascontiguousarray(observations, shown.dtype)
+        found = np.array([number.get(row.tobytes(), -1) for row in rows])
+        if (found < 0).any():
+            row = int(np.argmax(found < 0))
+            raise ValueError(f"observation {row}, {np.asarray(observations[row]).tolist()}, is of none of the world's states")
+        return found
+
     def grade(self, model: BaseAlgorithm, deterministic: bool = True) -> ExactResult:
         """Grade a model's policy.
 

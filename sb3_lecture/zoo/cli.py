@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "plot estimators": Command("draw gradient estimators' bias and variance", "plot", "estimators"),
     "plot triad": Command("draw when learning diverges, and when not", "plot", "triad"),
     "plot overestimation": Command("draw by how much DQN and Double DQN overestimate", "plot", "overestimation"),
+    "record": Command("record data for learners that see nothing else", "record"),
     "tune": Command("search hyperparameters", "tuning_cli"),
     "tune-server": Command("share a study among machines", "tuning_cli", "server"),
     "gtp": Command("a Go engine for GTP programs", "gtp"),

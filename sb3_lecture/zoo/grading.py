@@ -174,6 +174,24 @@ def grade(model: BaseAlgorithm, env: VecEnv) -> Grade | PredictionGrade | Strate
     )
 
 
+def offline_summary(model: BaseAlgorithm, env: VecEnv) -> str | None:
+    """Say what the data that a model learned from allow, and what it lacks to that; None where it has none or no law is known.
+
+    :param model: the model
+    :param env: one env, wrapped as in training
+    """
+    data = getattr(model, "dataset", None)
+    if data is None or not has_law(env):
+        return None
+    from sb3_lecture.exact.grade import ExactGrader
+    from sb3_lecture.exact.in_support import offline_grade
+
+    try:
+        return offline_grade(ExactGrader(env, _gamma(model)), model, data.observations, data.actions).summary()
+    except ValueError as refusal:
+        return f"No in-support optimum: {refusal}"
+
+
 def own_values(model: BaseAlgorithm, observations: np.ndarray) -> np.ndarray | None:
     """Return what a model itself holds its states to be worth: max Q, or its critic's value.
 

@@ -95,6 +95,11 @@ ALGORITHMS: dict[str, Row] = {
     "deep_q_learning": Row("sb3_lecture.value_based.deep_q_learning:DeepQLearning", "sample_deep_q_learning"),
     "iqn": Row("sb3_lecture.value_based.iqn:IQN", "sample_iqn"),
     "rainbow": Row("sb3_lecture.value_based.rainbow:Rainbow", "sample_rainbow"),
+    # ours: data alone
+    "bc": Row("sb3_lecture.offline.bc:BC", "sample_offline"),
+    "bcq": Row("sb3_lecture.offline.bcq:BCQ", "sample_bcq"),
+    "cql": Row("sb3_lecture.offline.cql:CQL", "sample_cql"),
+    "iql": Row("sb3_lecture.offline.iql:IQL", "sample_iql"),
     # ours: models and search
     "alphazero": Row("sb3_lecture.model_based.alphazero:AlphaZero", "sample_alphazero"),
     "dreamer_v3": Row("sb3_lecture.model_based.dreamer_v3:DreamerV3", "sample_dreamer_v3"),

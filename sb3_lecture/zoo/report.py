@@ -41,6 +41,8 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
             print(f"No exact value: {grade}")
         elif grade is not None:
             print(grade.summary())
+            if (offline := grading.offline_summary(model, env)) is not None:
+                print(offline)
             pictures += _value_map(run, grade)
     finally:
         env.close()

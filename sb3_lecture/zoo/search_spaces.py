@@ -311,6 +311,38 @@ def sample_rainbow(trial: Trial, *_: Any) -> Space:
     }
 
 
+# --- data alone ----------------------------------------------------------------------------------------------------------
+
+
+def sample_offline(trial: Trial, *_: Any) -> Space:
+    """What all learners from data have; γ and the data stay the config's."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 5, 9),
+        "policy_kwargs": _net(trial),
+    }
+
+
+def sample_bcq(trial: Trial, *_: Any) -> Space:
+    """BCQ."""
+    return {**sample_offline(trial), "threshold": trial.suggest_float("threshold", 0.05, 0.9), **_follow(trial)}
+
+
+def sample_cql(trial: Trial, *_: Any) -> Space:
+    """CQL."""
+    return {**sample_offline(trial), "alpha": trial.suggest_float("alpha", 0.01, 10.0, log=True), **_follow(trial)}
+
+
+def sample_iql(trial: Trial, *_: Any) -> Space:
+    """IQL."""
+    expectile, beta = trial.suggest_float("expectile", 0.5, 0.99), trial.suggest_float("beta", 0.3, 30.0, log=True)
+    return {**sample_offline(trial), "expectile": expectile, "beta": beta, **_follow(trial)}
+
+
+def _follow(trial: Trial) -> Space:
+    return {"tau": trial.suggest_float("tau", 1e-3, 0.1, log=True)}
+
+
 # --- evolution -------------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="a YAML file (or a Python file or package, with --trust) instead of zoo_configs/<algo>.yml",
     )
     add("-params", "--hyperparams", nargs="+", action=StoreDict, metavar="NAME:VALUE", help="learning_rate:0.01 train_freq:10")
+    add("--dataset", metavar="DATA", help="what an offline learner learns from: a file of record, or random:N")
     add("--study", metavar="FILE[:TRIAL]", help="train with what tune found: its winner, or that trial")
     add("--env-kwargs", nargs="+", action=StoreDict, metavar="NAME:VALUE", help="arguments of the env")
     add("--eval-env-kwargs", nargs="+", action=StoreDict, metavar="NAME:VALUE", help="of the evaluation env, if others")
@@ -129,6 +130,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.resume is not None:
         _take_from_run(args)
+    if args.dataset is not None:
+        args.hyperparams = {**(args.hyperparams or {}), "dataset": repr(args.dataset)}
     complete(args)
     import numpy as np
     import torch as th

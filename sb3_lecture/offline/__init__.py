@@ -1,0 +1,1 @@
+"""Learning from data alone: data sets, and the learners that see nothing else."""

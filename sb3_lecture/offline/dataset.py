@@ -1,0 +1,351 @@
+"""Transitions to learn from without an env: recorded, read, checked, kept.
+
+    data = OfflineDataset.record("Lecture/Maze-v0", 20_000, epsilon=0.3, model=model, seed=0)   # a behaviour policy plays
+    data = OfflineDataset.from_buffer(model.replay_buffer)                                     # what SB3 has gathered
+    data.save("maze.npz"); data = OfflineDataset.load("maze.npz")
+
+A row is (s, a, r, s', terminated, truncated); rows stand in the order in which they were lived, so that episodes are the
+stretches between ends. A termination ends the return; a truncation ends the episode but not the return: γ v(s') counts.
+
+The file is a .npz of plain arrays, which ``numpy.load(path, allow_pickle=False)`` opens too, with the spaces as JSON; a
+folder holds the same as .npy files that are mapped, not read, for data larger than memory.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+from zlib import error as ZlibError
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_lecture.common.checks import Integer, Real, check_arguments
+from sb3_lecture.common.files import written
+from sb3_lecture.common.packing import pack, unpack
+
+__all__ = ["Batch", "OfflineDataset"]
+
+Array = np.ndarray[Any, Any]
+DAMAGED = (BadZipFile, ZlibError, ValueError, TypeError, KeyError, IndexError, EOFError, OSError, NotImplementedError)
+
+
+class Batch(NamedTuple):
+    """Rows as tensors.
+
+    :param observations: s [B, …]
+    :param actions: a, int64 [B] of Discrete actions, float32 [B, d] of a Box
+    :param rewards: r [B]
+    :param next_observations: s' [B, …]
+    :param discounts: γ, or 0 where the episode was over for good [B]
+    """
+
+    observations: th.Tensor
+    actions: th.Tensor
+    rewards: th.Tensor
+    next_observations: th.Tensor
+    discounts: th.Tensor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OfflineDataset:
+    """Transitions of whole episodes, in the order in which they were lived.
+
+    :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary
+    :param action_space: Discrete or Box
+    :param observations: s [N, …]
+    :param actions: a [N] or [N, d]
+    :param rewards: r, float32 [N]
+    :param next_observations: s' [N, …]
+    :param terminations: bool [N]
+    :param truncations: bool [N]; the last row must have one of the two: mark it as truncated where a recording was cut
+    :raises ValueError: if there are no rows, their numbers differ, a reward or observation is not finite, an action or an
+        observation lies outside its space, or the last episode has no end
+    """
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    observations: Array
+    actions: Array
+    rewards: Array
+    next_observations: Array
+    terminations: Array
+    truncations: Array
+
+    def __post_init__(self) -> None:
+        _check_spaces(self.observation_space, self.action_space)
+        n = len(self.rewards)
+        if n == 0:
+            raise ValueError("The data set is empty: it holds no transition")
+        for name in COLUMNS:
+            if len(getattr(self, name)) != n:
+                raise ValueError(f"{name} has {len(getattr(self, name))} rows, rewards has {n}: one a transition is needed")
+        for name, space in (("observations", self.observation_space), ("next_observations", self.observation_space),
+                            ("actions", self.action_space)):  # fmt: skip
+            _check_inside(name, getattr(self, name), space)
+        if not np.isfinite(self.rewards).all():
+            row = int(np.argmin(np.isfinite(self.rewards)))
+            raise ValueError(f"rewards[{row}]={self.rewards[row]} is not finite: leave that episode out")
+        if not (self.terminations[-1] or self.truncations[-1]):
+            raise ValueError("The last episode has no end: set truncations[-1]=True where the recording was cut")
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def __repr__(self) -> str:
+        episodes = int((self.terminations | self.truncations).sum())
+        return f"OfflineDataset({len(self)} steps, {episodes} episodes, {self.observation_space}, {self.action_space})"
+
+    # ------------------------------------------------------------------ what it holds
+
+    def episodes(self) -> Iterator[slice]:
+        """Yield the rows of each episode."""
+        start = 0
+        for end in np.flatnonzero(self.terminations | self.truncations) + 1:
+            yield slice(start, int(end))
+            start = int(end)
+
+    def returns(self) -> Array:
+        """Undiscounted return of each episode, float64 [episodes]."""
+        ends = np.flatnonzero(self.terminations | self.truncations)
+        return np.diff(np.cumsum(self.rewards, dtype=np.float64)[ends], prepend=0.0)
+
+    def best_episodes(self, share: float) -> "OfflineDataset":
+        """Return the episodes with the highest returns, at least one.
+
+        :param share: of all episodes, in (0, 1]
+        """
+        check_arguments({"share": share}, share=Real(above=0, high=1))
+        returns, slices = self.returns(), list(self.episodes())
+        kept = np.sort(np.argsort(-returns, kind="stable")[: max(1, int(np.ceil(share * len(slices))))])
+        rows = np.concatenate([np.arange(slices[i].start, slices[i].stop) for i in kept])
+        return OfflineDataset(
+            self.observation_space, self.action_space, **{name: getattr(self, name)[rows] for name in COLUMNS}
+        )
+
+    def batch(self, rows: Array, gamma: float, device: th.device | str = "cpu", env: Any = None) -> Batch:
+        """Return rows as tensors.
+
+        :param rows: int [B]
+        :param gamma: γ
+        :param device: torch device
+        :param env: a VecNormalize whose statistics scale observations and rewards, or None
+        """
+        observations, following, rewards = self.observations[rows], self.next_observations[rows], self.rewards[rows]
+        if env is not None:
+            observations, following = env.normalize_obs(observations), env.normalize_obs(following)
+            rewards = env.normalize_reward(rewards)
+        discounts = np.where(self.terminations[rows], np.float32(0.0), np.float32(gamma))
+        columns = (observations, self.actions[rows], rewards.astype(np.float32), following, discounts)
+        return Batch(*(th.as_tensor(np.ascontiguousarray(column), device=device) for column in columns))
+
+    # ------------------------------------------------------------------ from a policy, from a buffer
+
+    @classmethod
+    def record(
+        cls,
+        env: str | gym.Env | VecEnv,
+        n_steps: int,
+        model: BaseAlgorithm | None = None,
+        epsilon: float = 0.0,
+        noise: float = 0.0,
+        deterministic: bool = True,
+        seed: int | None = None,
+    ) -> "OfflineDataset":
+        """Let a policy play and keep what it lived; the last episode is cut.
+
+        :param env: the env, its id, or a VecEnv, of which each env then stands for itself
+        :param n_steps: transitions, rounded up to as many for each env
+        :param model: who plays; None: random actions
+        :param epsilon: chance of a random action instead (default 0.0)
+        :param noise: standard deviation of noise on actions of a Box, as a share of its width (default 0.0)
+        :param deterministic: whether the model plays without its own chance (default True)
+        :param seed: of the env and of all that is drawn (default None)
+        :raises ValueError: for a number out of range
+        """
+        Integer(1).check("n_steps", n_steps)
+        check_arguments({"epsilon": epsilon, "noise": noise, "seed": seed}, epsilon=Real(0, 1), noise=Real(0))
+        venv = make_vec_env(env, 1) if isinstance(env, str) else env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        _check_spaces(venv.observation_space, venv.action_space)
+        explore = _Explorer(venv.action_space, epsilon, noise, seed)
+        if seed is not None:
+            venv.seed(seed)
+        columns: dict[str, list[Array]] = {name: [] for name in COLUMNS}  # of arrays [n_envs, …]
+        observation: Any = venv.reset()
+        for _ in range(-(-n_steps // venv.num_envs)):
+            played = None if model is None else model.predict(observation, deterministic=deterministic)[0]
+            action = explore(played, venv.num_envs)
+            following, reward, done, infos = venv.step(action)
+            last = np.array(following)
+            truncated = np.zeros(venv.num_envs, np.bool_)
+            for e in np.flatnonzero(done):
+                last[e] = infos[e]["terminal_observation"]
+                truncated[e] = infos[e].get("TimeLimit.truncated", False)
+            row = (np.array(observation), action, np.array(reward), last, done & ~truncated, truncated)
+            for name, value in zip(COLUMNS, row, strict=True):
+                columns[name].append(value)
+            observation = following
+        columns["truncations"][-1] |= ~columns["terminations"][-1]
+        flat = {name: np.concatenate(np.stack(column, axis=1)) for name, column in columns.items()}  # env after env
+        return cls._of(venv.observation_space, venv.action_space, flat)
+
+    @classmethod
+    def from_buffer(cls, buffer: ReplayBuffer) -> "OfflineDataset":
+        """Take over the transitions of SB3's replay buffer, env after env, oldest first.
+
+        :param buffer: of one or several envs; what is running when a stretch ends counts as cut
+        :raises ValueError: if it keeps no next observations
+        """
+        if buffer.optimize_memory_usage:
+            raise ValueError("A buffer with optimize_memory_usage=True does not hold the last observations of its episodes")
+        oldest = buffer.pos if buffer.full else 0
+        order = (oldest + np.arange(buffer.size())) % buffer.buffer_size
+
+        def column(store: Array) -> Array:
+            return np.concatenate([store[order, e] for e in range(buffer.n_envs)])
+
+        dones, timeouts = column(buffer.dones) > 0, column(buffer.timeouts) > 0
+        truncations = timeouts.copy()
+        last = len(order) * np.arange(1, buffer.n_envs + 1) - 1  # of each env
+        truncations[last] |= ~dones[last]
+        shape, actions = buffer.observation_space.shape, column(buffer.actions)
+        return cls._of(
+            buffer.observation_space,
+            buffer.action_space,
+            {
+                "observations": column(buffer.observations).reshape(-1, *shape),  # type: ignore[misc]
+                "actions": actions.reshape(-1, *buffer.action_space.shape),  # type: ignore[misc]
+                "rewards": column(buffer.rewards),
+                "next_observations": column(buffer.next_observations).reshape(-1, *shape),  # type: ignore[misc]
+                "terminations": dones & ~timeouts,
+                "truncations": truncations,
+            },
+        )
+
+    @classmethod
+    def _of(cls, observation_space: spaces.Space, action_space: spaces.Space, columns: dict[str, Any]) -> "OfflineDataset":
+        """Give the columns their types."""
+        kinds = {"rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_}
+        kinds["actions"] = np.int64 if isinstance(action_space, spaces.Discrete) else np.float32
+        for name, kind in kinds.items():
+            columns[name] = np.asarray(columns[name]).astype(kind)
+        for name in ("rewards", "terminations", "truncations"):
+            columns[name] = columns[name].reshape(-1)
+        return cls(observation_space, action_space, **columns)
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: str | Path) -> None:
+        """Write the data set, whole or not at all.
+
+        :param path: a file that ends in .npz; any other path becomes a folder of .npy files, which ``load`` maps
+        """
+        path = Path(path)
+        packed = pack({"observation": self.observation_space, "action": self.action_space})
+        arrays = {name: getattr(self, name) for name in COLUMNS}
+        arrays |= {"spaces": np.array(json.dumps(packed.tree))} | {f"space{i}": part for i, part in enumerate(packed.arrays)}
+        if path.suffix == ".npz":
+            with written(path) as beside, open(beside, "wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        for name, array in arrays.items():
+            with written(path / f"{name}.npy") as beside, open(beside, "wb") as file:
+                np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "OfflineDataset":
+        """Read a data set; nothing in it is run.
+
+        :param path: a .npz file, or a folder of ``save``; "minari:ID" asks the package minari
+        :raises FileNotFoundError: if there is none
+        :raises ValueError: if the file is damaged, or its rows are not what a data set holds
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no data set {path}")
+        try:
+            if path.is_dir():
+                arrays = {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in path.glob("*.npy")}
+            else:
+                with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
+                    arrays = dict(file)
+            parts = [np.array(arrays[f"space{i}"]) for i in range(sum(name.startswith("space") for name in arrays) - 1)]
+            found = unpack(json.loads(str(arrays["spaces"])), parts)
+            observation_space, action_space = found["observation"], found["action"]
+            columns = {name: arrays[name] for name in COLUMNS}
+        except DAMAGED as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path} is no data set, or damaged: {line}") from error
+        try:
+            return cls(observation_space, action_space, **columns)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+#: the arrays of a data set, in the order of a row
+COLUMNS = tuple(field.name for field in fields(OfflineDataset))[2:]
+
+
+class _Explorer:
+    """Mixes a policy's actions with random ones.
+
+    :param space: of the actions
+    :param epsilon: chance of a random action, in each env by a coin of its own
+    :param noise: standard deviation of the noise on actions of a Box, as a share of its width
+    :param seed: of all that is drawn
+    """
+
+    def __init__(self, space: Any, epsilon: float, noise: float, seed: int | None) -> None:
+        self.space, self.epsilon, self.noise, self.rng = space, epsilon, noise, np.random.default_rng(seed)
+        space.seed(seed)
+
+    def __call__(self, played: Any, n: int) -> Array:
+        """Return what is done, [n, …].
+
+        :param played: the policy's actions; None: there is no policy
+        :param n: number of envs
+        """
+        drawn = np.stack([np.asarray(self.space.sample()) for _ in range(n)])
+        if played is None:
+            return drawn
+        actions = np.asarray(played).reshape(drawn.shape)
+        if self.noise > 0 and isinstance(self.space, spaces.Box):
+            low, high = self.space.low, self.space.high
+            actions = np.clip(actions + self.noise * (high - low) * self.rng.normal(size=actions.shape), low, high)
+        coins = self.rng.random(n) < self.epsilon
+        return np.where(coins.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, actions).astype(drawn.dtype)
+
+
+def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    if not isinstance(observation_space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+        raise ValueError(f"observations of {observation_space} cannot be kept as one array: flatten them")
+    if not isinstance(action_space, (spaces.Discrete, spaces.Box)):
+        raise ValueError(f"actions of {action_space} are not supported; allowed: Discrete, Box")
+
+
+def _check_inside(name: str, rows: Array, space: spaces.Space) -> None:
+    """Refuse rows that are none of a space's, by the first of them."""
+    if rows.shape[1:] != space.shape:
+        raise ValueError(f"{name} has rows of shape {rows.shape[1:]}, {space} has {space.shape}")
+    if isinstance(space, spaces.Box):
+        inside = np.isfinite(rows) if rows.dtype.kind == "f" else np.ones(rows.shape, bool)
+        if name == "actions":  # an observation may leave its bounds: envs are not that strict
+            inside = inside & (rows >= space.low) & (rows <= space.high)
+    elif isinstance(space, spaces.Discrete):
+        inside = (rows >= space.start) & (rows < space.start + space.n)
+    elif isinstance(space, spaces.MultiDiscrete):
+        inside = (rows >= space.start) & (rows < space.start + space.nvec)
+    else:
+        inside = (rows == 0) | (rows == 1)
+    if not inside.all():
+        row = int(np.argmin(inside.reshape(len(rows), -1).all(axis=1)))
+        raise ValueError(f"{name}[{row}]={np.asarray(rows[row]).tolist()} is not in {space}")
