@@ -6,7 +6,7 @@ from worked import ALPHA, CUT, END, GAMMA, GO, learn, make, world
 
 import sb3_lecture
 from sb3_lecture.common.linear_updates import TRUE_ONLINE, trace_step
-from sb3_lecture.tabular import off_policy_n_step_sarsa
+from sb3_lecture.tabular import kernels, off_policy_n_step_sarsa
 
 pytestmark = pytest.mark.usefixtures("plain")
 
@@ -17,6 +17,17 @@ def test_q_learning():
     np.testing.assert_array_equal(q, [[0, 2.5], [4, 4], [0, 0], [0, 8]])
     q = learn(*make(sb3_lecture.QLearning, q=[[0, 2], [1, 4], [0, 0], [0, 8]]), (1, 0, 3, 3, END))
     assert q[1, 0] == 2.0
+
+
+def test_upper_confidence_bounds_by_hand():
+    """Eq. 2.10 with N = 1 and 3, so t = 4; c = 4 weighs the doubt, c = ½ the values."""
+    q, tries = np.array([1.0, 2.0, 9.0]), np.array([1, 3, 0])
+    for c, best in ((4.0, 0), (0.5, 1)):
+        scores = [kernels.ucb_score(q[:2], tries[:2], a, c) for a in range(2)]
+        np.testing.assert_allclose(scores, [1 + c * np.sqrt(np.log(4)), 2 + c * np.sqrt(np.log(4) / 3)])
+        assert kernels.ucb_action(q[:2], tries[:2], c, np.zeros(2, np.uint64)) == np.argmax(scores) == best
+    assert kernels.ucb_score(q, tries, 2, 0.5) == np.inf  # never tried
+    assert kernels.ucb_action(q, tries, 0.5, np.zeros(2, np.uint64)) == 2
 
 
 def test_sarsa():
