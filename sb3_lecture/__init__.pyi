@@ -5,7 +5,11 @@ from .evolutionary.evolution_strategies import EvolutionStrategies as EvolutionS
 from .evolutionary.genetic_algorithm import GeneticAlgorithm as GeneticAlgorithm
 from .games.cfr import CFR as CFR
 from .games.cfr_plus import CFRPlus as CFRPlus
+from .games.league import League as League
+from .games.magnet_ppo import MagnetPPO as MagnetPPO
 from .games.mccfr import MCCFR as MCCFR
+from .games.rnad import RNaD as RNaD
+from .games.tabular_rnad import TabularRNaD as TabularRNaD
 from .linear.gradient_td import GradientTD as GradientTD
 from .linear.lstd import LSTD as LSTD
 from .linear.semi_gradient_q import SemiGradientQ as SemiGradientQ
@@ -70,6 +74,8 @@ __all__ = [
     "GeneticAlgorithm",
     "GradientBandit",
     "GradientTD",
+    "League",
+    "MagnetPPO",
     "MonteCarloControl",
     "MonteCarloPrediction",
     "MuZero",
@@ -82,6 +88,7 @@ __all__ = [
     "QLambda",
     "QLearning",
     "QSigma",
+    "RNaD",
     "Rainbow",
     "SACDiscrete",
     "Sarsa",
@@ -90,6 +97,7 @@ __all__ = [
     "SemiGradientSarsa",
     "SemiGradientTD",
     "TDPrediction",
+    "TabularRNaD",
     "TreeBackup",
     "ValueIteration",
     "WorldModels",

@@ -73,7 +73,7 @@ def test_worlds_know_no_learner():
     for path in files(WORLDS):
         for module, at_top in imports(path):
             top = module.split(".")[0]
-            allowed = WORLD_PACKAGES | STANDARD | {"sb3_lecture_envs"} | (set() if at_top else {"pygame"})
+            allowed = WORLD_PACKAGES | STANDARD | {"sb3_lecture_envs"} | (set() if at_top else {"pygame", "pettingzoo"})
             assert top in allowed, f"{path} imports {module}"
 
 

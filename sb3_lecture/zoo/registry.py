@@ -108,7 +108,10 @@ ALGORITHMS: dict[str, Row] = {
     # ours: games of hidden information
     "cfr": Row("sb3_lecture.games.cfr:CFR", "sample_cfr"),
     "cfr_plus": Row("sb3_lecture.games.cfr_plus:CFRPlus", "sample_cfr"),
+    "magnet_ppo": Row("sb3_lecture.games.magnet_ppo:MagnetPPO", "sample_magnet_ppo"),
     "mccfr": Row("sb3_lecture.games.mccfr:MCCFR", "sample_mccfr"),
+    "rnad": Row("sb3_lecture.games.rnad:RNaD", "sample_rnad"),
+    "tabular_rnad": Row("sb3_lecture.games.tabular_rnad:TabularRNaD", "sample_tabular_rnad"),
     # ours: evolution
     "cmaes": Row("sb3_lecture.evolutionary.cma_es:CMAES", "sample_cmaes"),
     "es": Row("sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies", "sample_es"),

@@ -449,3 +449,37 @@ def sample_cfr(trial: Trial, *_: Any) -> Space:
 def sample_mccfr(trial: Trial, *_: Any) -> Space:
     """External-sampling MCCFR."""
     return {"walks": trial.suggest_int("walks", 1, 64, log=True)}
+
+
+def sample_tabular_rnad(trial: Trial, *_: Any) -> Space:
+    """R-NaD with exact values."""
+    return {
+        "eta": trial.suggest_float("eta", 0.05, 2.0, log=True),
+        "alpha": trial.suggest_float("alpha", 0.01, 0.3, log=True),
+        "steps": trial.suggest_int("steps", 20, 500, log=True),
+    }
+
+
+def sample_rnad(trial: Trial, *_: Any) -> Space:
+    """R-NaD with a network."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "n_games": 2 ** trial.suggest_int("n_games_pow", 6, 10),
+        "eta": trial.suggest_float("eta", 0.02, 1.0, log=True),
+        "regularization_interval": trial.suggest_int("regularization_interval", 20, 1000, log=True),
+        "lambda_": trial.suggest_float("lambda_", 0.8, 1.0),
+        "policy_kwargs": _net(trial),
+    }
+
+
+def sample_magnet_ppo(trial: Trial, *_: Any) -> Space:
+    """PPO with a magnet."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "n_games": 2 ** trial.suggest_int("n_games_pow", 6, 10),
+        "n_epochs": trial.suggest_int("n_epochs", 1, 6),
+        "eta": trial.suggest_float("eta", 0.01, 1.0, log=True),
+        "magnet_interval": trial.suggest_int("magnet_interval", 5, 500, log=True),
+        "lambda_": trial.suggest_float("lambda_", 0.8, 1.0),
+        "policy_kwargs": _net(trial),
+    }

@@ -55,7 +55,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--n-timesteps",
         type=steps,
         default=-1,
-        help="env steps (cfr, cfr_plus, mccfr: iterations); default: the config's",
+        help="env steps (cfr, cfr_plus, mccfr, tabular_rnad: iterations); default: the config's",
     )
     add("--seed", type=whole(0, MAX_SEED, also=(-1,)), default=-1, help="random seed; default: a random one")
     add("-f", "--log-folder", type=folder, default=DEFAULT_LOG_FOLDER, help="log folder, default logs")
