@@ -11,7 +11,7 @@ from sb3_lecture_envs.compile_cache import ensure_cache
 
 __version__ = "0.1.0"
 
-#: id → (module, env class, time limit in steps); each module also offers ``make_vector``
+#: id → (module, env class, time limit in steps); each module also offers ``make_vector``, but for ``ONE_BY_ONE``
 WORLDS = {
     "Lecture/GridWorld-v0": ("grid_world", "GridWorldEnv", 200),
     "Lecture/CliffWalking-v0": ("cliff_walking", "CliffWalkingEnv", 200),
@@ -34,7 +34,10 @@ WORLDS = {
     "Lecture/KuhnPoker-v0": ("cards.kuhn_poker", "KuhnPokerEnv", None),
     "Lecture/LeducPoker-v0": ("cards.leduc_poker", "LeducPokerEnv", None),
     "Lecture/RockPaperScissors-v0": ("cards.matrix_game", "MatrixGameEnv", None),
+    "Lecture/TensorGame-v0": ("tensor_game", "TensorGameEnv", None),  # ends by itself
 }
+#: worlds without a vector env of their own: Gymnasium steps many of them one by one
+ONE_BY_ONE = ("Lecture/TensorGame-v0",)
 
 #: games of MinAtar, a package of its own (GPL-3: ``pip install sb3-lecture[minatar]``), by its own ids
 MINATAR = {
@@ -60,7 +63,7 @@ def register_envs() -> None:
             register(
                 id=env_id,
                 entry_point=f"{__name__}.{module}:{name}",
-                vector_entry_point=f"{__name__}.{module}:make_vector",
+                vector_entry_point=None if env_id in ONE_BY_ONE else f"{__name__}.{module}:make_vector",
                 max_episode_steps=max_episode_steps,
             )
 

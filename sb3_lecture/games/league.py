@@ -247,7 +247,8 @@ class League:
             first, second = self._tables[i], self._tables[j]
             return (match_value(self.tree, first, second) - match_value(self.tree, second, first)) / 2.0
         total = 0.0
-        self._players[i].seed(self.seed + i), self._players[j].seed(self.seed + j)
+        for k in (i, j):
+            self._players[k].seed(self.seed + k)
         for side in ("first", "second"):
             env = self._make_env(opponent=self._players[j], side=side)
             observation, _ = env.reset(seed=self.seed)
@@ -255,9 +256,9 @@ class League:
                 ended, reward = False, 0.0
                 while not ended:
                     mask = env.unwrapped.action_masks()  # type: ignore[attr-defined]
-                    observation, reward, terminated, truncated, _ = env.step(self._players[i](observation, mask))
-                    ended = terminated or truncated
-                total += float(reward)
+                    observation, paid, terminated, truncated, _ = env.step(self._players[i](observation, mask))
+                    ended, reward = terminated or truncated, float(paid)
+                total += reward
                 observation, _ = env.reset()
         return total / (2 * (N_MATCHES // 2))
 

@@ -118,9 +118,8 @@ class RNaD(SelfPlayAlgorithm):
 
     def _train(self, games: Games) -> None:
         valid = games.valid  # [T, n]
-        to = {"device": self.device}
-        obs = th.as_tensor(games.observations[valid], **to)  # [N, O]
-        masks = th.as_tensor(games.masks[valid], **to)  # [N, A]
+        obs = th.as_tensor(games.observations[valid], device=self.device)  # [N, O]
+        masks = th.as_tensor(games.masks[valid], device=self.device)  # [N, A]
         actions = games.actions[valid]  # [N]
         logits, logs = self.log_probabilities(self.learner, obs, masks)
         values = self.learner.predict_values(obs).squeeze(1)  # [N]
@@ -134,10 +133,10 @@ class RNaD(SelfPlayAlgorithm):
         known[valid] = values.detach().cpu().numpy()
         returns = decision_returns(scaled, taken, known, self.lambda_)[valid]  # [N]
         q = action_values(known[valid], costs, actions, np.exp(logs.detach().cpu().numpy().astype(np.float64)), returns)
-        advantages = th.as_tensor(q, dtype=th.float32, **to)  # [N, A]
+        advantages = th.as_tensor(q, dtype=th.float32, device=self.device)  # [N, A]
         advantages = advantages - (logs.detach().exp() * advantages).sum(dim=1, keepdim=True)
         policy_loss = neurd_loss(logits, advantages, masks, self.beta, self.clip).mean()
-        value_target = th.as_tensor(returns - taken[valid], dtype=th.float32, **to)
+        value_target = th.as_tensor(returns - taken[valid], dtype=th.float32, device=self.device)
         value_loss = F.mse_loss(values, value_target)
         self._descend(self.learner, policy_loss + self.vf_coef * value_loss)
         with th.no_grad():

@@ -193,7 +193,7 @@ class SelfPlayAlgorithm(SafeSave, BaseAlgorithm):
             if not callback.on_step():
                 return None
         columns = [np.stack(column) for column in zip(*rows, strict=True)]
-        return Games(*columns, payoffs=game.payoffs(states))
+        return Games(*columns, game.payoffs(states))
 
     def _acting(self) -> Any:
         """The network that plays against itself."""

@@ -44,6 +44,7 @@ from sb3_lecture_envs.board.game import PLY
 from .alphazero_policy import AlphaZeroMlpPolicy, AlphaZeroPolicy, BoardCnnPolicy
 from .self_play import (
     BoardWorld,
+    PuzzleWorld,
     SelfPlayBuffer,
     Targets,
     World,
@@ -82,6 +83,8 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         gives its newest state, for worlds with long episodes; None: at its end only (default)
     :param q_fraction: share w of the root's searched value q in the value's target, (1 − w) z + w q: z of one game is noisy.
         Default 0, the paper's target
+    :param demonstrations: share of every batch that is the world's synthetic demonstrations, which puzzles such as
+        ``Lecture/TensorGame-v0`` draw (default 0)
     :param dirichlet_alpha: of the root's noise (default 0.5)
     :param dirichlet_fraction: its weight in the priors (default 0.25)
     :param c_init: exploration constant c1 of the search (default 1.25)
@@ -124,6 +127,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         temperature_moves: int | None = 30,
         bootstrap_every: int | None = None,
         q_fraction: float = 0.0,
+        demonstrations: float = 0.0,
         dirichlet_alpha: float = 0.5,
         dirichlet_fraction: float = 0.25,
         c_init: float = 1.25,
@@ -141,6 +145,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         check_arguments(
             locals(), n_games=Integer(1), n_simulations=Integer(1), selection=Choice("puct", "gumbel"),
             temperature_moves=Integer(0, none=True), bootstrap_every=Integer(1, none=True), q_fraction=Real(0, 1),
+            demonstrations=Real(0, 1),
             dirichlet_alpha=Real(above=0), dirichlet_fraction=Real(0, 1), c_init=Real(0), l2_coef=Real(0), use_symmetries=FLAG,
         )  # fmt: skip
         super().__init__(
@@ -166,6 +171,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         )
         self.n_games, self.n_simulations, self.selection = n_games, n_simulations, selection
         self.temperature_moves, self.bootstrap_every, self.q_fraction = temperature_moves, bootstrap_every, q_fraction
+        self.demonstrations = demonstrations
         self.dirichlet_alpha, self.dirichlet_fraction, self.c_init = dirichlet_alpha, dirichlet_fraction, c_init
         self.l2_coef, self.use_symmetries = l2_coef, use_symmetries
         self.search_kwargs = dict(search_kwargs or {})
@@ -178,6 +184,8 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         check_zero_based(self.observation_space, self.action_space)
         if self.env is not None:
             self.world = read_world(self.env, self.gamma)
+            if self.demonstrations > 0 and not isinstance(self.world, PuzzleWorld):
+                raise ValueError(f"demonstrations={self.demonstrations}: only puzzles such as Lecture/TensorGame-v0 draw them")
         if self.replay_buffer is None:
             self.replay_buffer = SelfPlayBuffer(
                 self.buffer_size, self.observation_space, self.action_space, self.device, self.n_envs,  # type: ignore[arg-type]
@@ -327,7 +335,7 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         losses = []
         for _ in range(gradient_steps):
-            inputs, policies, values = self._batch(self.replay_buffer.sample(batch_size))
+            inputs, policies, values = self._batch(self._targets(batch_size))
             parts = self.losses(inputs, policies, values)
             loss = parts[0] + parts[1] + self.l2_coef * parts[2]  # eq. 1
             self.policy.optimizer.zero_grad()
@@ -338,6 +346,15 @@ class AlphaZero(SafeSave, OffPolicyAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, mean in zip(("value_loss", "policy_loss", "l2"), th.stack(losses).mean(dim=0).tolist(), strict=True):
             self.logger.record(f"train/{name}", mean)
+
+    def _targets(self, batch_size: int) -> Targets:
+        """Draw moves from the memory, and some from the world's demonstrations where they are asked for."""
+        assert self.replay_buffer is not None
+        n = round(self.demonstrations * batch_size)
+        if n == 0 or not isinstance(self.world, PuzzleWorld):
+            return self.replay_buffer.sample(batch_size)
+        parts = [self.world.demonstrations(n), *([self.replay_buffer.sample(batch_size - n)] if n < batch_size else [])]
+        return Targets(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def _batch(self, targets: Targets) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """Return network inputs float32 [n, …], π [n, A] and z [n], each board under a random symmetry."""

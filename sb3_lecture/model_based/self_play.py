@@ -22,7 +22,7 @@ from sb3_lecture.common.returns import discounted_returns
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.exact.grade import ExactGrader
 from sb3_lecture.exact.law import law_of
-from sb3_lecture.search.simulators import GameSimulator, TabularSimulator
+from sb3_lecture.search.simulators import GameSimulator, PuzzleSimulator, TabularSimulator
 from sb3_lecture_envs.board.game import Game, Symmetries
 from sb3_lecture_envs.mdp import TabularMDP
 
@@ -119,7 +119,51 @@ class TabularWorld:
         return np.eye(self.mdp.n_states, dtype=np.float32)[states] if self.table is None else self.table[states]
 
 
-World = BoardWorld | TabularWorld
+class PuzzleWorld:
+    """A puzzle for one player, with a board game's compiled rules, as the learner sees it.
+
+    :param puzzle: the rules
+    :param gamma: discount
+    """
+
+    symmetries: Symmetries | None = None
+
+    def __init__(self, puzzle: Game, gamma: float) -> None:
+        self.game, self.discount = puzzle, gamma
+        self.state_size, self.state_dtype = puzzle.state_size, np.dtype(puzzle.state_dtype)
+
+    def simulator(self) -> GameSimulator:
+        """Return what the search looks ahead in."""
+        return PuzzleSimulator(self.game, self.discount)
+
+    def rows(self, observations: np.ndarray) -> np.ndarray:
+        """Return the states that observations [n, planes, H, W] show, int [n, state_size]."""
+        return self.game.state_of(observations)
+
+    def roots(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows as the search takes them."""
+        return rows
+
+    def legal(self, rows: np.ndarray) -> np.ndarray:
+        """Return the legal moves, bool [n, A]."""
+        return self.game.legal(rows)
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray:
+        """Return what the network sees, float32 [n, planes, H, W]."""
+        return self.game.observe(rows)
+
+    def demonstrations(self, n: int) -> "Targets":
+        """Draw about n synthetic demonstrations, by NumPy's global generator."""
+        draw: Any = self.game
+        rows, actions, left = draw.demonstrations(n, np.random.default_rng(np.random.randint(2**31)))
+        policies = np.zeros((len(rows), self.game.n_actions), np.float32)
+        policies[np.arange(len(rows)), actions] = 1.0
+        g = self.discount
+        values = -left if g == 1.0 else -(1.0 - g**left) / (1.0 - g)  # −1 for each move that is left
+        return Targets(rows, policies, np.asarray(values, np.float32))
+
+
+World = BoardWorld | TabularWorld | PuzzleWorld
 
 
 def read_world(env: VecEnv, gamma: float) -> World:
@@ -137,6 +181,10 @@ def read_world(env: VecEnv, gamma: float) -> World:
         if env.observation_space.shape != game.observation_shape:
             raise ValueError(f"Observations {env.observation_space.shape} are not those of {game!r}: leave wrappers out")
         return BoardWorld(game)
+    if env.has_attr("puzzle") and isinstance(puzzle := env.get_attr("puzzle", [0])[0], Game):
+        if env.observation_space.shape != puzzle.observation_shape:
+            raise ValueError(f"Observations {env.observation_space.shape} are not those of {puzzle!r}: leave wrappers out")
+        return PuzzleWorld(puzzle, gamma)
     if law_of(env) is None:
         raise ValueError(
             f"{env} states no rules to search in. Use a board game or a tabular world of sb3_lecture_envs, TabularEnv(mdp), "

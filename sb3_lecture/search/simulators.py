@@ -146,6 +146,21 @@ class GameSimulator:
         return states
 
 
+class PuzzleSimulator(GameSimulator):
+    """Look ahead in a puzzle: one player, a board game's compiled rules.
+
+    :param game: the rules
+    :param gamma: discount, in (0, 1] (default 1)
+    :raises ValueError: for gamma out of range
+    """
+
+    def __init__(self, game: Game, gamma: float = 1.0) -> None:
+        if not 0.0 < gamma <= 1.0:
+            raise ValueError(f"gamma={gamma} is out of range. Give a discount in (0, 1].")
+        super().__init__(game)
+        self.discount = float(gamma)
+
+
 class TabularSimulator:
     """Look ahead in a tabular MDP, deterministic or not: an edge then has a node for every outcome that was drawn.
 
