@@ -216,9 +216,10 @@ class TensorGame(Game):
         if field == "integers":
             self.factors[2] = np.concatenate([self.factors[2], -self.factors[2]])
         table = np.einsum("ua,vb,wc->uvwabc", *(f.astype(np.int8) for f in self.factors))
+        a, b, c = array.shape
         self.law = TensorLaw(
             self.tensor.ravel().astype(np.int16), np.ascontiguousarray(table.reshape(-1, array.size)),
-            tuple(int(n) for n in array.shape), 2 if field == "z2" else 0, 1,
+            (a, b, c), 2 if field == "z2" else 0, 1,
         )  # fmt: skip
         bound = fibres(self.law, np.concatenate([np.zeros(HEADER, np.int16), self.law.target]))
         self.max_plies = int(bound) if max_moves is None else whole("max_moves", max_moves, 1, 1000)
@@ -240,7 +241,7 @@ class TensorGame(Game):
     def __repr__(self) -> str:
         return f"TensorGame(shape={self.tensor.shape}, field={self.field!r}, max_moves={self.max_plies})"
 
-    def factors_of(self, actions: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def factors_of(self, actions: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the factors u [R, a], v [R, b] and w [R, c] of moves, int64."""
         u, v, w = self.factors
         i, j, k = np.unravel_index(np.asarray(actions, np.int64), (len(u), len(v), len(w)))

@@ -192,8 +192,8 @@ class SelfPlayAlgorithm(SafeSave, BaseAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 return None
-        columns = [np.stack(column) for column in zip(*rows, strict=True)]
-        return Games(*columns, game.payoffs(states))
+        seen, allowed, played, movers, decided = (np.stack(column) for column in zip(*rows, strict=True))
+        return Games(seen, allowed, played, movers, decided, game.payoffs(states))
 
     def _acting(self) -> Any:
         """The network that plays against itself."""
