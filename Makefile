@@ -4,6 +4,7 @@
 # make test-slow                                                           the learning proofs, which take hours
 # make test-bounds                                                         run every compiled kernel with its indices checked
 # make docs                                                                build the site into build/site
+# make notebooks                                                           execute docs/notebooks into build/notebooks
 # make lint | format | benchmark | wheel
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ KERNELS := tests/search tests/envs tests/exact tests/tabular/test_backends.py te
   tests/model_based/test_dreamer_rssm.py tests/evolutionary/test_population.py tests/zoo/test_gtp.py
 ARGS ?=
 
-.PHONY: train test test-fast test-slow test-bounds docs lint format benchmark wheel clean
+.PHONY: train test test-fast test-slow test-bounds docs notebooks lint format benchmark wheel clean
 
 train: $(VENV)/.installed
 	$(BIN)/python scripts/train.py --algo $(ALGO) $(if $(ENV),--env $(ENV)) $(ARGS)
@@ -39,6 +40,11 @@ test-bounds: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
 	@echo "The site: build/site/index.html"
+
+notebooks: $(VENV)/.installed-dev
+	$(PIP) --editable ".[notebooks]"
+	mkdir -p build/notebooks
+	for f in docs/notebooks/*.py; do $(BIN)/jupytext --quiet --to ipynb --execute --output build/notebooks/$$(basename $$f .py).ipynb $$f || exit 1; done
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

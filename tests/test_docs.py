@@ -4,45 +4,14 @@ import ast
 import importlib
 import importlib.util
 import re
-import shlex
 import sys
-from pathlib import Path
 
 import pytest
+from doc_blocks import COMMANDS, DOCS, PAGES, ROOT, blocks, indexed
 
 import sb3_lecture_envs
 from sb3_lecture.zoo import cli, registry, train
 from sb3_lecture.zoo.options import import_packages, resolve_env
-
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("[a-z]*/*.md"))]
-#: words in capitals stand for what the reader has
-STANDS_FOR = re.compile(r"\b[A-Z]{1,2}\b|[A-Z_]{3,}|…|\.\.\.|RUN|<")
-
-
-def blocks(path, *languages):
-    """The fenced blocks of a page in these languages, with the number of their first line."""
-    found = []
-    for match in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
-        if match[1] in languages:
-            found.append((path.read_text()[: match.start()].count("\n") + 2, match[2]))
-    return found
-
-
-def commands():
-    """Every command of ours in a block: (page:line, words)."""
-    found = []
-    for path in PAGES:
-        for line, block in blocks(path, "", "sh", "bash", "console"):
-            for k, text in enumerate(block.replace("\\\n", "  ").splitlines()):
-                text = text.removeprefix("$ ").strip()
-                match = re.match(r"(?:python scripts/(train|enjoy|plot|tune)\.py|sb3-lecture)\b(.*)", text)
-                if match and not STANDS_FOR.search(match[2].split("  #")[0]) and "|" not in match[2]:
-                    words = shlex.split((([match[1]] if match[1] else []) and match[1] + match[2]) or match[2], comments=True)
-                    if words:
-                        found.append((f"{path.relative_to(ROOT)}:{line + k}", tuple(words)))
-    return found
 
 
 def generator():
@@ -86,12 +55,6 @@ def test_a_worlds_page_has_gymnasiums_sections(env_id):
     assert ":raises" not in page and f'gym.make("sb3_lecture_envs:{env_id}")' in page
 
 
-def indexed():
-    """The commands in README's table of demos, and the pages that it names."""
-    rows = re.findall(r"^\| (.*\]\(.*\).*) \| `sb3-lecture (.*)` \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    return [(re.findall(r"\]\(([^)]*)\)", demo), tuple(shlex.split(command))) for demo, command in rows]
-
-
 def anchors(path):
     """The anchors that GitHub and MyST give to a page's headings."""
     titles = re.findall(r"^#+ (.*)", path.read_text(), re.MULTILINE)
@@ -116,10 +79,6 @@ def test_every_figure_is_made_by_a_command_that_its_page_shows():
             shown.add(name)
             assert figures.FIGURES[name][0] in path.read_text(), f"{path} does not say how {name} is made"
     assert shown == set(figures.FIGURES) == {path.name for path in (DOCS / "figures").iterdir()}
-
-
-README_INDEX = [("README.md: demos", words) for _, words in indexed()]
-COMMANDS = sorted({words: where for where, words in reversed([*commands(), *README_INDEX])}.items(), key=lambda item: item[1])
 
 
 def test_the_pages_hold_commands():
