@@ -103,7 +103,7 @@ def test_every_documented_command_is_one(words, where, tmp_path, monkeypatch):
         import_packages([])
         resolve_env(args.env)
     for algo in [args.algo] if getattr(args, "algo", None) else getattr(args, "algos", []):
-        assert algo in registry.ALGORITHMS
+        assert algo in registry.ALGORITHMS or (words[0], algo) == ("record", "random")
 
 
 SNIPPETS = [(f"{path.relative_to(ROOT)}:{line}", code) for path in PAGES for line, code in blocks(path, "python", "py")]

@@ -115,6 +115,8 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
         elif self.observation_space is None:
             raise ValueError(f"{type(self).__name__} needs an env or a data set, to know observations and actions")
         check_zero_based(self.observation_space, self.action_space)
+        if isinstance(self.action_space, spaces.Box) and not self.action_space.is_bounded():
+            raise ValueError(f"{self.action_space} has no bounds to scale actions by; rescale the env's actions")
         normalizer = None if self.env is None else unwrap_vec_normalize(self.env)
         if normalizer is not None and normalizer.norm_obs:
             raise ValueError("VecNormalize would scale what is played and not the data: use normalize_observations=True")

@@ -129,11 +129,12 @@ class OfflinePolicy(BasePolicy):
         return (x - self.observation_mean) / self.observation_std if self.observation_mean.dim() else x
 
     def scaled(self, actions: th.Tensor) -> th.Tensor:
-        """Return actions of a Box [B, d] in [-1, 1]; Discrete ones [B] as they are."""
+        """Return actions of a Box [B, …] in [-1, 1], [B, d]; Discrete ones [B] as they are."""
         if self.discrete:
             return actions
-        low, high = (th.as_tensor(bound, device=actions.device) for bound in (self.action_space.low, self.action_space.high))  # type: ignore[attr-defined]
-        return 2.0 * (actions - low) / (high - low) - 1.0
+        space: Any = self.action_space
+        low, high = (th.as_tensor(bound, dtype=th.float32, device=actions.device) for bound in (space.low, space.high))
+        return (2.0 * (actions.float() - low) / (high - low).clamp(min=1e-8) - 1.0).reshape(len(actions), -1)
 
     def distribution(self, actor: Network, inputs: th.Tensor) -> Distribution:
         """Return π(· | s): of logits, or a normal one around tanh(means) with a deviation for each dimension."""
