@@ -2,7 +2,7 @@
 
 import argparse
 
-from sb3_lecture.zoo import registry
+from sb3_lecture.zoo import pretrained, registry
 from sb3_lecture.zoo.errors import UserError
 from sb3_lecture.zoo.options import (
     DEFAULT_LOG_FOLDER,
@@ -26,6 +26,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--folder", "--log-folder", type=folder, default=DEFAULT_LOG_FOLDER, help="log folder, default logs"
     )
+    parser.add_argument("--pretrained", metavar="ALGO", help="a model that comes with the package, such as alphazero")
     parser.add_argument("--exp-id", type=whole(0), default=0, help="the run's number; default: the newest")
     parser.add_argument("--n-episodes", type=whole(1), default=5, help="episodes to play, default 5")
     parser.add_argument("-n", "--n-timesteps", type=steps, help="stop after n steps in all; default: never")
@@ -58,6 +59,11 @@ def run(args: argparse.Namespace) -> int:
     """Show episodes of a trained agent and print the mean return."""
     evaluate(args, "env_kwargs")
     import_packages(args.gym_packages)
+    if args.pretrained is not None:
+        if args.algo not in (None, args.pretrained):
+            raise UserError(f"--pretrained {args.pretrained} and --algo {args.algo} are two algorithms; leave --algo out")
+        pretrained.check(args.pretrained, args.env)
+        args.algo, args.folder = args.pretrained, str(pretrained.folder())
     if args.algo is not None:
         registry.target(args.algo)
     if args.env is not None:
