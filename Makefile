@@ -13,7 +13,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 ALGO ?= dqn
 KERNELS := tests/search tests/envs tests/exact tests/tabular/test_backends.py tests/common/test_returns.py \
   tests/common/test_distributional.py tests/common/test_buffers.py tests/model_based/test_muzero_replay.py \
-  tests/model_based/test_dreamer_rssm.py tests/evolutionary/test_population.py tests/zoo/test_gtp.py
+  tests/model_based/test_dreamer_rssm.py tests/evolutionary/test_population.py tests/zoo/test_gtp.py tests/games/test_cfr.py \
+  tests/games/test_rnad.py
 ARGS ?=
 
 .PHONY: train test test-fast test-slow test-bounds docs notebooks lint format benchmark wheel clean

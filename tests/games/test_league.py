@@ -124,17 +124,13 @@ def test_what_is_no_league_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_plain_self_play_circles_and_the_leagues_mixture_converges(tmp_path):
-    """Rock, paper, scissors: the newest self is beaten as badly as ever; nobody wins much against the league's mixture."""
+@pytest.mark.parametrize("seed", [11, 12])
+def test_the_leagues_mixture_converges_though_its_members_do_not(seed, tmp_path):
+    """Biased rock, paper, scissors: no opponent wins much against the mixture, all win against any member."""
     th.set_num_threads(1)
-    kwargs = {"n_steps": 32, "batch_size": 64, "learning_rate": 0.02, "n_epochs": 4, "policy_kwargs": {"net_arch": [8]}}
-    for seed in (11, 12, 13):
-        plain, league = (
-            League(
-                tmp_path / f"{weighting}{seed}", PPO, "Lecture/RockPaperScissors-v0", seed=seed, weighting=weighting,
-                model_kwargs={**kwargs, "device": "cpu"},
-            ).run(24, 1024)
-            for weighting in ("latest", "hard")
-        )  # fmt: skip
-        assert plain.exploitabilities()[-8:].mean() > 0.4
-        assert league.exploitability("nash") < 0.1
+    kwargs = {"n_steps": 32, "batch_size": 64, "learning_rate": 0.01, "n_epochs": 4, "ent_coef": 0.1}
+    league = League(
+        tmp_path, PPO, "Lecture/RockPaperScissors-v0", {"payoffs": [[0, -3, 1], [3, 0, -2], [-1, 2, 0]]}, seed=seed,
+        model_kwargs={**kwargs, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"},
+    ).run(16, 1024)  # fmt: skip
+    assert league.exploitability("nash") < 0.05 < 0.2 < league.exploitabilities().min()
