@@ -204,6 +204,8 @@ class TensorGame(Game):
                 f"the tensor's entries {np.unique(array).tolist()[:9]} must be {allowed[0]} to {allowed[1]}, not all 0"
             )
         self.tensor = array.astype(np.int64)
+        kind = tensor if isinstance(tensor, str) else self.tensor
+        self.arguments = {"tensor": kind, "field": field, "max_moves": max_moves}
         sizes = [(2**n - 1) if field == "z2" else (3**n - 1) // 2 for n in array.shape]
         if field == "integers":
             sizes[2] *= 2  # the third factor has the sign

@@ -58,6 +58,7 @@ OBJECT_NAMES = {
 MADE = {
     "sb3_lecture_envs.mdp:TabularMDP": None,
     "sb3_lecture.model_based.self_play:BoardWorld": ("game",),
+    "sb3_lecture.model_based.self_play:PuzzleWorld": ("game", "discount"),
     "sb3_lecture.common.sum_tree:SumTree": ("priorities",),
 }
 #: functions that may stand for themselves, such as activations
@@ -157,6 +158,8 @@ def _arguments(thing: Any) -> dict[str, Any] | None:
     """The constructor's arguments, of an object that is made anew by it."""
     if isinstance(thing, TabularMDP):
         return {"n_states": thing.n_states, "n_actions": thing.n_actions, **thing._arrays()}
+    if isinstance(thing, Game) and thing.arguments is not None:
+        return thing.arguments
     if isinstance(thing, Game):
         parameters = inspect.signature(type(thing)).parameters
         return {name: getattr(thing.law, name) for name in parameters if hasattr(thing.law, name)}

@@ -122,15 +122,15 @@ class TabularWorld:
 class PuzzleWorld:
     """A puzzle for one player, with a board game's compiled rules, as the learner sees it.
 
-    :param puzzle: the rules
-    :param gamma: discount
+    :param game: the rules
+    :param discount: γ
     """
 
     symmetries: Symmetries | None = None
 
-    def __init__(self, puzzle: Game, gamma: float) -> None:
-        self.game, self.discount = puzzle, gamma
-        self.state_size, self.state_dtype = puzzle.state_size, np.dtype(puzzle.state_dtype)
+    def __init__(self, game: Game, discount: float) -> None:
+        self.game, self.discount = game, discount
+        self.state_size, self.state_dtype = game.state_size, np.dtype(game.state_dtype)
 
     def simulator(self) -> GameSimulator:
         """Return what the search looks ahead in."""

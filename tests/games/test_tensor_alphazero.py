@@ -44,6 +44,18 @@ def test_demonstrations_are_drawn_into_the_batch():
         AlphaZero("MlpPolicy", "Lecture/TicTacToe-v0", demonstrations=0.5)
 
 
+def test_a_file_brings_its_puzzle_along(tmp_path):
+    for tensor in ("karatsuba", np.ones((1, 1, 2), np.int64)):
+        env = make_vec_env("Lecture/TensorGame-v0", 2, env_kwargs={"tensor": tensor})
+        model = AlphaZero("MlpPolicy", env, seed=0, gamma=0.9, **SMALL).learn(16)
+        model.save(tmp_path / "model")
+        loaded = AlphaZero.load(tmp_path / "model")
+        assert loaded.world.game == model.world.game and loaded.world.discount == 0.9
+        assert loaded.world.game.names == model.world.game.names
+        observation = env.reset()
+        np.testing.assert_array_equal(loaded.predict(observation)[0], model.predict(observation)[0])
+
+
 class Found(BaseCallback):
     """Stops at a solution of so many moves."""
 

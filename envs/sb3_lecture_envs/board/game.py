@@ -258,6 +258,8 @@ class Game(ABC):
     max_plies: int
     symmetries: Symmetries
     has_history_rule: bool = False
+    #: arguments that make the same game anew; None: the law's fields of the constructor's names
+    arguments: dict[str, Any] | None = None
 
     @property
     def kernels(self) -> Rules:
