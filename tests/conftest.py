@@ -15,6 +15,7 @@ LONG = {
     "model_based/test_alphazero.py", "model_based/test_muzero.py",
     "policy_gradient/test_policy_gradient_learning.py", "value_based/test_barebone_dqn_learning.py",
     "envs/test_worlds.py", "envs/board/test_board_env.py", "search/test_search.py", "common/test_checkpoint.py",
+    "lab/test_browser.py", "lab/test_pages.py", "lab/test_server.py",
     "zoo/test_cli.py", "zoo/test_configs.py", "zoo/test_fuzz.py", "zoo/test_gtp.py", "zoo/test_resume_run.py",
     "zoo/test_tuning_crash.py", "zoo/test_tuning_orphans.py", "zoo/test_tuning_report.py", "zoo/test_tuning_servers.py",
     "zoo/test_tuning_storage.py", "zoo/test_tuning_study.py",

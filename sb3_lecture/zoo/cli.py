@@ -1,4 +1,4 @@
-"""The commands: ``sb3-lecture train | enjoy | plot | tune | tune-server | gtp``; ``scripts/*.py`` call them too.
+"""The commands: ``sb3-lecture train | enjoy | plot | tune | tune-server | lab | gtp``; ``scripts/*.py`` call them too.
 
 What the user can put right raises a UserError anywhere below, and ``main`` prints it as one line with exit code 2. Anything
 else is a bug and keeps its traceback. A command's options and its work stand in one module, which is imported when the
@@ -54,6 +54,7 @@ COMMANDS: dict[str, Command] = {
     "record": Command("record data for learners that see nothing else", "record"),
     "tune": Command("search hyperparameters", "tuning_cli"),
     "tune-server": Command("share a study among machines", "tuning_cli", "server"),
+    "lab": Command("open the demos in a browser", "lab"),
     "gtp": Command("a Go engine for GTP programs", "gtp"),
 }
 #: what the machine, not the program, refuses

@@ -1,0 +1,19 @@
+"""The pages of the lab: one Python module each, and one view of the same name in ``static/views``."""
+
+import importlib
+
+from sb3_lecture.lab.page import Page
+
+#: name (of the module here, of the view, in the URL) → title; in the order of the menu
+PAGES = {
+    "treasure_line": "Treasure line",
+    "gridworld": "Gridworld editor",
+}
+
+
+def make_page(name: str) -> Page:
+    """A fresh page.
+
+    :param name: a key of ``PAGES``
+    """
+    return importlib.import_module(f"sb3_lecture.lab.pages.{name}").make()
