@@ -28,6 +28,10 @@ from .policy_gradient.actor_critic import ActorCritic as ActorCritic
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE
 from .policy_gradient.sac_discrete import SACDiscrete as SACDiscrete
+from .preferences.dpo import DPO as DPO
+from .preferences.reward_model import RewardModel as RewardModel
+from .preferences.rlhf import RLHF as RLHF
+from .preferences.sft import SFT as SFT
 from .tabular.double_q_learning import DoubleQLearning as DoubleQLearning
 from .tabular.dyna_q import DynaQ as DynaQ
 from .tabular.expected_sarsa import ExpectedSarsa as ExpectedSarsa
@@ -57,10 +61,13 @@ __all__ = [
     "C51",
     "CFR",
     "CMAES",
+    "DPO",
     "IQN",
     "LSTD",
     "MCCFR",
     "REINFORCE",
+    "RLHF",
+    "SFT",
     "ActorCritic",
     "AlphaZero",
     "BareboneDQN",
@@ -90,6 +97,7 @@ __all__ = [
     "QSigma",
     "RNaD",
     "Rainbow",
+    "RewardModel",
     "SACDiscrete",
     "Sarsa",
     "SarsaLambda",

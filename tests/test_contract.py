@@ -31,10 +31,10 @@ STEPS = 240
 SMALL = {
     "learning_starts": 30, "buffer_size": 500, "batch_size": 16, "n_steps": 16, "n_epochs": 2, "train_freq": 4,
     "gradient_steps": 1, "n_delta": 2, "n_episodes": 2, "population_size": 4, "n_simulations": 4, "n_games": 4,
-    "batch_length": 8,
+    "batch_length": 8, "n_responses": 16, "sft_steps": 4, "reward_steps": 4, "n_comparisons": 64, "n_demonstrations": 500,
 }  # fmt: skip
 #: networks as small as they go, where the policy has them
-SMALL_NETWORKS = {"net_arch": [16], "lstm_hidden_size": 8, "size": "debug"}
+SMALL_NETWORKS = {"net_arch": [16], "lstm_hidden_size": 8, "size": "debug", "width": 8}
 #: their own learn loops go on after a callback returned False, for as long as the population plays
 DEAF = {"ars": "sb3-contrib's ARS evaluates on after a callback stopped it"}
 
@@ -258,6 +258,7 @@ BAD_VALUES = {
     "n_steps": [0],
     "ent_coef": [float("nan")],
     "exploration_final_eps": [float("inf")],
+    "beta": [-1.0, float("nan")],
     "sigma": [0.0, float("nan")],
     "population_size": [0, float("nan")],
     "seed": [-1, 2**32],

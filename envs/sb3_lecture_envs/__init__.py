@@ -24,6 +24,7 @@ WORLDS = {
     "Lecture/Bandit-v0": ("bandit", "BanditEnv", None),
     "Lecture/Catch-v0": ("catch", "CatchEnv", None),  # ends by itself
     "Lecture/MiniBreakout-v0": ("mini_breakout", "MiniBreakoutEnv", 1000),
+    "Lecture/Text-v0": ("text", "TextEnv", None),  # ends by itself
     # board games end by themselves: no time limit
     "Lecture/TicTacToe-v0": ("board.tic_tac_toe", "TicTacToeEnv", None),
     "Lecture/ConnectFour-v0": ("board.connect_four", "ConnectFourEnv", None),

@@ -234,6 +234,10 @@ def exact_callback(model: BaseAlgorithm, env: VecEnv, folder: str | Path, freq: 
     :param freq: env steps between two evaluations
     :return: the callback; none where the env's law is not known, or the policy cannot be graded (and then says why)
     """
+    if hasattr(model, "exact_progress"):
+        from sb3_lecture.zoo import text_report
+
+        return text_report.callback(model, folder, freq)
     if hides_information(env):
         return _strategy_callback(model, env, Path(folder), freq)
     if not has_law(env):

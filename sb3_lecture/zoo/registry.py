@@ -112,6 +112,11 @@ ALGORITHMS: dict[str, Row] = {
     "mccfr": Row("sb3_lecture.games.mccfr:MCCFR", "sample_mccfr"),
     "rnad": Row("sb3_lecture.games.rnad:RNaD", "sample_rnad"),
     "tabular_rnad": Row("sb3_lecture.games.tabular_rnad:TabularRNaD", "sample_tabular_rnad"),
+    # ours: learning from preferences
+    "dpo": Row("sb3_lecture.preferences.dpo:DPO", "sample_dpo"),
+    "reward_model": Row("sb3_lecture.preferences.reward_model:RewardModel", "sample_sft"),
+    "rlhf": Row("sb3_lecture.preferences.rlhf:RLHF", "sample_rlhf"),
+    "sft": Row("sb3_lecture.preferences.sft:SFT", "sample_sft"),
     # ours: evolution
     "cmaes": Row("sb3_lecture.evolutionary.cma_es:CMAES", "sample_cmaes"),
     "es": Row("sb3_lecture.evolutionary.evolution_strategies:EvolutionStrategies", "sample_es"),

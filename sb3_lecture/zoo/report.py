@@ -35,8 +35,9 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
     run = open_run(manager.save_path)
     pictures = []
     env = manager.create_test_env(model)
+    text = hasattr(model, "exact_progress")
     try:
-        grade = grading.grade(model, env)
+        grade = None if text else grading.grade(model, env)
         if isinstance(grade, str):
             print(f"No exact value: {grade}")
         elif grade is not None:
@@ -49,7 +50,12 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
     for line in match_lines(read_board(run)):
         print(line)
     try:
-        pictures.insert(0, plotting.save(plotting.learning_curve([run]), run.path / CURVE_FILE))
+        if text:
+            from sb3_lecture.zoo import text_report
+
+            pictures += text_report.finish(model, run)  # type: ignore[arg-type]
+        else:
+            pictures.insert(0, plotting.save(plotting.learning_curve([run]), run.path / CURVE_FILE))
     except UserError as nothing_yet:
         print(f"No learning curve: {nothing_yet}")
     print(f"Run:     {run.path}")
@@ -104,6 +110,7 @@ def enjoy(args: argparse.Namespace) -> int:
         model = playing.load_model(run, _model_path(run, args), env, args.device, args.trust)
         random_by_default = ExperimentManager.is_atari(run.env_id) or ExperimentManager.is_minigrid(run.env_id)
         random_by_default |= grading.hides_information(env)  # whoever can be foreseen loses
+        random_by_default |= hasattr(model, "exact_progress")  # a language model is a distribution
         deterministic = args.deterministic or not (args.stochastic or random_by_default)
         how = "best actions" if deterministic else "actions drawn from the policy"
         print(f"{run.algo} on {run.env_id}, {run.path}, {how}")

@@ -483,3 +483,31 @@ def sample_magnet_ppo(trial: Trial, *_: Any) -> Space:
         "lambda_": trial.suggest_float("lambda_", 0.8, 1.0),
         "policy_kwargs": _net(trial),
     }
+
+
+def sample_sft(trial: Trial, *_: Any) -> Space:
+    """Supervised fine-tuning, reward models."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 4, 9),
+    }
+
+
+def sample_dpo(trial: Trial, *_: Any) -> Space:
+    """Direct preference optimisation."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 4, 9),
+    }
+
+
+def sample_rlhf(trial: Trial, *_: Any) -> Space:
+    """RLHF's third step; β says what is to be found, and is no matter of search."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 5e-3, log=True),
+        "n_responses": 2 ** trial.suggest_int("n_responses_pow", 7, 11),
+        "n_epochs": trial.suggest_int("n_epochs", 1, 8),
+        "gae_lambda": 1.0 - trial.suggest_float("one_minus_gae_lambda", 1e-3, 0.3, log=True),
+        "clip_range": trial.suggest_float("clip_range", 0.05, 0.5, log=True),
+        "normalize_advantage": trial.suggest_categorical("normalize_advantage", [True, False]),
+    }

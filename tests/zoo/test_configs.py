@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sb3_lecture.common.checks import keywords_of
 from sb3_lecture.zoo import cli, configs, registry, report, safe
 from sb3_lecture.zoo.errors import UserError
 
@@ -20,6 +21,10 @@ def small(algo, entry):
     """Overrides that make an entry's first update come soon and its memory small."""
     cheap = {"learning_starts": 8, "train_freq": 4, "gradient_steps": 1, "buffer_size": 300, "n_epochs": 1}
     cheap = {key: value for key, value in cheap.items() if key in entry}
+    if algo in ("dpo", "reward_model", "rlhf", "sft"):
+        data = {"n_demonstrations": 500, "n_comparisons": 100, "sft_steps": 3, "reward_steps": 3, "n_responses": 16}
+        known = keywords_of(registry.algorithm(algo))
+        cheap |= {key: value for key, value in data.items() if key in known} | {"batch_size": 8}
     n_envs = entry.get("n_envs", 1)
     if "n_steps" in entry:
         cheap["n_steps"] = 4

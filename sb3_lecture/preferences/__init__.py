@@ -1,0 +1,1 @@
+"""Learning from demonstrations, comparisons and rankings of people: SFT, reward models, RLHF, DPO, preference rewards."""
