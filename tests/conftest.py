@@ -10,6 +10,7 @@ from hypothesis import settings
 
 #: files whose tests train, compile for one class after the other, or start processes: ``pytest -m fast`` leaves them out
 LONG = {
+    "test_docs_run.py", "common/test_compiling.py", "zoo/test_pretrained.py",
     "test_contract.py", "test_resume.py", "test_deep_arguments.py", "test_architecture.py",
     "tabular/test_arguments.py", "tabular/test_backends.py", "tabular/test_book_figures.py", "tabular/test_control.py",
     "model_based/test_alphazero.py", "model_based/test_muzero.py",

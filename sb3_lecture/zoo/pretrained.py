@@ -53,10 +53,14 @@ def make_all(names: list[str]) -> int:
     """Make models anew.
 
     :param names: of ``COMMANDS``; empty: all
-    :return: exit code
+    :return: exit code: 0, or 2 if a name is wrong
     """
-    for name in names or COMMANDS:
-        print(f"{make(name)}: sb3-lecture {COMMANDS[name]}", flush=True)
+    try:
+        for name in names or COMMANDS:
+            print(f"{make(name)}: sb3-lecture {COMMANDS[name]}", flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -58,3 +58,8 @@ def test_a_model_that_is_not_there_is_named_in_one_line(words, message, capsys):
     assert cli.main(["enjoy", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_making_a_model_that_is_none_is_named_in_one_line(capsys):
+    assert pretrained.make_all(["dqn/Lecture-Maze"]) == 2
+    assert "did you mean 'dqn/Lecture-Maze-v0'" in capsys.readouterr().err
