@@ -123,7 +123,11 @@ class StrategyGrade:
 
 def hides_information(env: VecEnv) -> bool:
     """Whether the env is a game of hidden information."""
-    return env.has_attr("rules")
+    if not env.has_attr("rules"):
+        return False
+    from sb3_lecture_envs.cards.game import HiddenGame
+
+    return isinstance(env.get_attr("rules", [0])[0], HiddenGame)
 
 
 def _grade_strategy(model: BaseAlgorithm, env: VecEnv) -> StrategyGrade | str | None:

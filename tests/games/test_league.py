@@ -124,13 +124,12 @@ def test_what_is_no_league_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [11, 12])
-def test_the_leagues_mixture_converges_though_its_members_do_not(seed, tmp_path):
+def test_the_leagues_mixture_converges_though_its_members_do_not(tmp_path):
     """Biased rock, paper, scissors: no opponent wins much against the mixture, all win against any member."""
     th.set_num_threads(1)
     kwargs = {"n_steps": 32, "batch_size": 64, "learning_rate": 0.01, "n_epochs": 4, "ent_coef": 0.1}
     league = League(
-        tmp_path, PPO, "Lecture/RockPaperScissors-v0", {"payoffs": [[0, -3, 1], [3, 0, -2], [-1, 2, 0]]}, seed=seed,
+        tmp_path, PPO, "Lecture/RockPaperScissors-v0", {"payoffs": [[0, -3, 1], [3, 0, -2], [-1, 2, 0]]}, seed=0,
         model_kwargs={**kwargs, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"},
     ).run(16, 1024)  # fmt: skip
     assert league.exploitability("nash") < 0.05 < 0.2 < league.exploitabilities().min()

@@ -174,7 +174,7 @@ def test_what_plays_is_the_average_of_what_learns():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [11, 12, 13])
+@pytest.mark.parametrize("seed", [0, 11])
 def test_networks_learn_kuhn_poker(seed):
     th.set_num_threads(1)
     model = RNaD("MlpPolicy", KUHN, seed=seed, n_games=512, learning_rate=lambda p: 1e-3 * p).learn(3_000_000)
