@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sb3_lecture.lab.pages import PAGES
 
 #: name → width, height, theme
-SIZES = {
+SIZES: dict[str, tuple[int, int, Any]] = {
     "": (1280, 720, "light"),
     "_dark": (1280, 720, "dark"),
     "_phone": (360, 740, "light"),

@@ -158,4 +158,7 @@ def serve(host: str = "127.0.0.1", port: int = PORT, browser: bool = True, say: 
 
 def _warm_up() -> None:
     """Import and compile what the first page needs, while the browser starts."""
+    from sb3_lecture.common.compiling import announce
+
+    announce()
     make_page("gridworld").state()

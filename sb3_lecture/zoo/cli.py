@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] == "gtp":  # it has a parser of its own
             return _module("gtp").gtp(words[1:])
         args = parser.parse_args(words)
-        _announce_compiling()
+        if words[0] != "lab":  # which says so itself, when its first page is up
+            _announce_compiling()
         return args.run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

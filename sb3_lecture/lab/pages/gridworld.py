@@ -20,8 +20,8 @@ LARGEST = 20  # cells a side
 PRESETS = {
     "maze": ("Lecture maze", "\n".join(LECTURE_MAZE), 0.0),
     "2x2": ("2 × 2", MAPS["2x2"][0].replace(" ", "\n"), MAPS["2x2"][1]),
-    "4x4": ("4 × 4 (S&B example 4.1)", MAPS["4x4"][0].replace(" ", "\n"), MAPS["4x4"][1]),
-    "cliff": ("Cliff (S&B example 6.6)", "\n".join(ROWS), -1.0),
+    "4x4": ("4 × 4", MAPS["4x4"][0].replace(" ", "\n"), MAPS["4x4"][1]),
+    "cliff": ("Cliff", "\n".join(ROWS), -1.0),
     "four-rooms": ("Four rooms", MAPS["four-rooms"][0].replace(" ", "\n"), MAPS["four-rooms"][1]),
     "open": ("An open field", MAPS["open-10"][0].replace(" ", "\n"), MAPS["open-10"][1]),
 }

@@ -135,17 +135,15 @@ export function equation(model, names) {
     const value = (x) => (t ? number(x, 4) : "–");
     const lit = Boolean(t);
     const pair = t ? `Q(${names.state(t.state)},${names.action(t.action)})` : "Q(s,a)";
-    const trace = settings.learner.endsWith("lambda") ? [sign("·"), term("e(s,a)", "for all", false)] : [];
+    const trace = settings.learner.endsWith("lambda") ? "] · e" : "]"; // every pair moves, by its trace
+    const discount = !t ? "–" : t.terminated ? "0 (end)" : `${number(t.discount, 2)}${t.truncated ? " (cut)" : ""}`;
     box.replaceChildren(
       term(pair, value(t?.new_q), lit), sign("←"), term("Q(s,a)", value(t?.q), false), sign("+"),
       term("α", number(settings.alpha, 2), false), sign("["), term("r", value(t?.reward), lit && t.reward !== 0), sign("+"),
-      term("γ", t ? number(t.discount, 2) : "–", false), term(NEXT[settings.learner], value(t?.next_value), lit && t.next_value !== 0),
-      sign("−"), term("Q(s,a)", value(t?.q), lit && t.q !== 0), sign("]"), ...trace, sign("="),
+      term("γ", discount, Boolean(t && (t.terminated || t.truncated))), term(NEXT[settings.learner], value(t?.next_value), lit && t.next_value !== 0),
+      sign("−"), term("Q(s,a)", value(t?.q), lit && t.q !== 0), sign(trace),
       term("δ, the TD error", value(t?.delta), lit && Math.abs(t.delta) >= 5e-5));
-    const last = box.lastChild;
-    box.replaceChild(sign(" "), last.previousSibling);
-    box.append(make("span", { class: "soft" }, t ? (t.terminated ? "the episode ends: nothing follows, γ counts 0"
-      : t.truncated ? "cut off by the time limit, which is no end: γ counts" : "") : "press One step"));
+    box.title = "Where the episode ends, nothing follows: γ counts 0. Where the time limit cuts it off, γ counts as ever.";
   };
   model.on("change", update);
   update();

@@ -89,7 +89,7 @@ export function render({ model, el }) {
       for (let c = 0; c < w; c++) {
         const [x, y, symbol] = [left + c * cell, top + r * cell, symbols[r][c]];
         const s = stateOf.get(r * w + c);
-        const ends = "GPT".includes(symbol);
+        const ends = "GPTC".includes(symbol);
         if (symbol === "#") {
           context.fillStyle = css("--wall");
           context.fillRect(x, y, cell, cell);
@@ -145,7 +145,7 @@ export function render({ model, el }) {
       if (cell >= 84) {
         context.fillStyle = inkOn(fill);
         font(12);
-        context.fillText(number(value, 2), mx + MOVES[a][0] * half * 0.63, my + MOVES[a][1] * half * 0.72);
+        context.fillText(number(value, 2), mx + MOVES[a][0] * half * 0.55, my + MOVES[a][1] * half * 0.72);
       }
     }
   }
@@ -184,7 +184,7 @@ export function render({ model, el }) {
       context.fillStyle = css("--ink");
       font(12);
       context.textAlign = "left";
-      context.fillText(cell >= 60 ? "start" : "S", x + 4, y + cell - 9);
+      context.fillText(cell >= 60 && show !== "q" && show !== "traces" ? "start" : "S", x + 4, y + cell - 9);
       context.textAlign = "center";
     }
   }
@@ -293,7 +293,7 @@ export function render({ model, el }) {
     const learned = model.get("learned");
     const s = model.get("grid").cells.findIndex(([r, c]) => r === cursor[0] && c === cursor[1]);
     let line = `Row ${cursor[0]}, column ${cursor[1]}: ${model.hello.info.symbols[symbol] ?? `reward ${number(Number(symbol), 1)} on arrival`}`;
-    if (learned && s >= 0 && learned.q[s] && !"GPT".includes(symbol)) {
+    if (learned && s >= 0 && learned.q[s] && !"GPTC".includes(symbol)) {
       const list = (q) => q.map((x, a) => `${SIGNS[a]} ${number(x, 3)}`).join("  ");
       line += `  |  Q  ${list(learned.q[s])}  |  Q*  ${list(learned.optimal_q[s])}  |  visits ${number(learned.visits[s].reduce((a, b) => a + b, 0))}`;
     }
@@ -362,8 +362,8 @@ export function render({ model, el }) {
       const { steps, regret } = learned.curve;
       curve.set([steps.slice(1), regret.slice(1)]);
     }
-    if (cursor && hovering) tell();
-    else if (!readout.textContent) readout.textContent = "Choose a tool and paint the map; point at a cell for its numbers.";
+    if (cursor && (hovering || document.activeElement === canvas)) tell();
+    else readout.textContent = "Choose a tool and paint the map; point at a cell for its numbers.";
   };
   model.on("change", update);
 
