@@ -73,8 +73,8 @@ class RLHF(TextLearner):
     :param ptx_coef: γ_ptx, weight of the demonstrations' likelihood (default 0)
     :param target_kl: stop learning once the estimated KL to π_SFT of a batch exceeds this, in nats; None (default): never
     :param use_reward_model: follow r̂ (default True); False: the world's own score, without step 2
-    :param sft_steps: steps of Adam in step 1 (default 600)
-    :param reward_steps: and in step 2 (default 800)
+    :param sft_steps: steps of Adam in step 1, 256 demonstrations each (default 600)
+    :param reward_steps: and in step 2, 128 rankings each (default 800)
     :param pretrain_learning_rate: their step size, falling linearly to 0 (default 2e-3)
     :param n_demonstrations: demonstrations in all (default 20,000)
     :param n_comparisons: rankings that the world's labeller makes (default 32,768)

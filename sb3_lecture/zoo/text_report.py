@@ -81,9 +81,9 @@ def _picture(model: TextLearner, run: Run, grade: "TextGrade | None", samples: d
             axes[0].plot(progress["timesteps"], progress["values"], label="model")
             optimum = float(progress["optimal_values"][-1])
             axes[0].axhline(optimum, color="black", linestyle="--", linewidth=1.2, label=f"optimum {optimum:.4g}")
+        axes[0].legend(loc="lower right")
     axes[0].set_xlabel("Timesteps")
     axes[0].set_ylabel(model.progress_label)
-    axes[0].legend(loc="lower right")
     if grade is not None:
         bars = ((axes[1], "Score", (grade.sft_value, grade.score), grade.optimal_score),
                 (axes[2], "KL to SFT, nats", (0.0, grade.kl), grade.optimal_kl))  # fmt: skip
