@@ -19,11 +19,13 @@ from .model_based.alphazero import AlphaZero as AlphaZero
 from .model_based.dreamer_v3 import DreamerV3 as DreamerV3
 from .model_based.muzero import MuZero as MuZero
 from .model_based.world_models import WorldModels as WorldModels
+from .offline.awac import AWAC as AWAC
 from .offline.bc import BC as BC
 from .offline.bcq import BCQ as BCQ
 from .offline.cql import CQL as CQL
 from .offline.dataset import OfflineDataset as OfflineDataset
 from .offline.iql import IQL as IQL
+from .offline.td3bc import TD3BC as TD3BC
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE

@@ -96,10 +96,12 @@ ALGORITHMS: dict[str, Row] = {
     "iqn": Row("sb3_lecture.value_based.iqn:IQN", "sample_iqn"),
     "rainbow": Row("sb3_lecture.value_based.rainbow:Rainbow", "sample_rainbow"),
     # ours: data alone
+    "awac": Row("sb3_lecture.offline.awac:AWAC", "sample_awac"),
     "bc": Row("sb3_lecture.offline.bc:BC", "sample_offline"),
     "bcq": Row("sb3_lecture.offline.bcq:BCQ", "sample_bcq"),
     "cql": Row("sb3_lecture.offline.cql:CQL", "sample_cql"),
     "iql": Row("sb3_lecture.offline.iql:IQL", "sample_iql"),
+    "td3bc": Row("sb3_lecture.offline.td3bc:TD3BC", "sample_td3bc"),
     # ours: models and search
     "alphazero": Row("sb3_lecture.model_based.alphazero:AlphaZero", "sample_alphazero"),
     "dreamer_v3": Row("sb3_lecture.model_based.dreamer_v3:DreamerV3", "sample_dreamer_v3"),

@@ -339,6 +339,16 @@ def sample_iql(trial: Trial, *_: Any) -> Space:
     return {**sample_offline(trial), "expectile": expectile, "beta": beta, **_follow(trial)}
 
 
+def sample_awac(trial: Trial, *_: Any) -> Space:
+    """AWAC."""
+    return {**sample_offline(trial), "temperature": trial.suggest_float("temperature", 0.03, 3.0, log=True), **_follow(trial)}
+
+
+def sample_td3bc(trial: Trial, *_: Any) -> Space:
+    """TD3+BC."""
+    return {**sample_offline(trial), "alpha": trial.suggest_float("alpha", 0.1, 10.0, log=True), **_follow(trial)}
+
+
 def _follow(trial: Trial) -> Space:
     return {"tau": trial.suggest_float("tau", 1e-3, 0.1, log=True)}
 

@@ -9,14 +9,14 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 import sb3_lecture_envs  # noqa: F401
-from sb3_lecture import BC, BCQ, CQL, IQL, OfflineDataset
+from sb3_lecture import AWAC, BC, BCQ, CQL, IQL, OfflineDataset
 from sb3_lecture.exact import ExactEvalCallback, ExactGrader, policy_evaluation
 from sb3_lecture.exact.in_support import behaviour_policy, count_pairs, offline_grade
 from sb3_lecture.exact.solver import start_value
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
 
-LEARNERS = [BC, BCQ, CQL, IQL]
+LEARNERS = [AWAC, BC, BCQ, CQL, IQL]
 #: networks that are tables, which learn in seconds
 TABLES = {"policy_kwargs": {"net_arch": []}, "learning_rate": 0.05, "device": "cpu", "seed": 0, "gamma": 0.9}
 
@@ -67,7 +67,8 @@ def test_bc_becomes_the_behaviour_and_is_worth_what_that_is():
 
 
 @pytest.mark.parametrize(("cls", "kwargs"), [(BCQ, {"tau": 0.2}), (CQL, {"tau": 0.2, "alpha": 0.3}),
-                                             (IQL, {"tau": 0.2, "expectile": 0.95, "beta": 20.0})])  # fmt: skip
+                                             (IQL, {"tau": 0.2, "expectile": 0.95, "beta": 20.0}),
+                                             (AWAC, {"tau": 0.2, "temperature": 0.1})])  # fmt: skip
 def test_the_in_support_optimum_is_reached_where_the_behaviour_is_worse(cls, kwargs):
     """The behaviour turns back in cell 3 two times in three; no data show the way left from cell 2 and 1."""
     data = recorded(epsilon=0.6, actions=(1, 1, 1, 0, 0))
@@ -117,7 +118,8 @@ def test_a_time_limit_is_no_end_and_an_end_is_one():
         ends[name][:] = True
         data = OfflineDataset(spaces.Discrete(1), spaces.Discrete(1), rows, rows, np.ones(20, np.float32), rows, **ends)
         settings = TABLES | {"gamma": 0.5, "tau": 0.5}
-        for model in (CQL("MlpPolicy", dataset=data, alpha=0.0, **settings), IQL("MlpPolicy", dataset=data, **settings)):
+        for model in (CQL("MlpPolicy", dataset=data, alpha=0.0, **settings), IQL("MlpPolicy", dataset=data, **settings),
+                      AWAC("MlpPolicy", dataset=data, **settings)):  # fmt: skip
             model.learn(300)
             assert model.policy.predict_values(th.zeros(1, dtype=th.long)).item() == pytest.approx(value, abs=0.02)
 
@@ -212,7 +214,10 @@ def test_what_does_not_fit_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("env_id", "kwargs", "gamma"), [("Lecture/Maze-v0", {}, 0.9), ("Lecture/GridWorld-v0", {"map": "four-rooms"}, 0.99)]
 )
-@pytest.mark.parametrize(("cls", "own"), [(BCQ, {}), (CQL, {"alpha": 0.1}), (IQL, {"expectile": 0.95, "beta": 30.0})])
+@pytest.mark.parametrize(
+    ("cls", "own"),
+    [(BCQ, {}), (CQL, {"alpha": 0.1}), (IQL, {"expectile": 0.95, "beta": 30.0}), (AWAC, {"temperature": 0.05})],
+)
 def test_networks_reach_the_in_support_optimum(cls, own, env_id, kwargs, gamma, epsilon):
     """From 20,000 steps of a player that is random now and then; the player itself was learned by DQN where ε < 1."""
     env = make_vec_env(env_id, env_kwargs=kwargs)
