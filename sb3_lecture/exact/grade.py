@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import wrappers as gym_wrappers
-from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
@@ -34,6 +34,7 @@ from stable_baselines3.common.vec_env import (
     VecVideoRecorder,
 )
 
+from sb3_lecture.common.wrappers import TimeLimit
 from sb3_lecture.exact.chain import policy_evaluation
 from sb3_lecture.exact.law import law_of
 from sb3_lecture.exact.solver import Solution, exact_optimum, optimal_actions, start_value

@@ -12,9 +12,9 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, StopT
 
 import sb3_lecture
 from sb3_lecture.common.updates import max_value, mean_value
+from sb3_lecture.common.wrappers import TimeLimit  # not what rl_zoo3 puts in its place
 from sb3_lecture.exact.chain import policy_evaluation
 from sb3_lecture.exact.solver import Solution, exact_optimum, optimal_actions, start_value
-from sb3_lecture.tabular.backend import TimeLimit  # the class that the compiled loop knows: rl_zoo3 puts another in its place
 from sb3_lecture_envs.tabular_env import TabularEnv
 
 #: steps at which the exact regret is computed

@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers.common import OrderEnforcing, PassiveEnvChecker
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from sb3_lecture.common.vec_env import GymnasiumVecEnv
+from sb3_lecture.common.wrappers import TimeLimit
 from sb3_lecture.tabular.loop import Walk
 from sb3_lecture_envs.mdp import TabularMDP
 
 BACKENDS = ("auto", "env", "compiled")
-#: rl_zoo3 puts a subclass in place of gymnasium.wrappers.TimeLimit, so the classes come from where they are defined
+#: what changes nothing of the law; a subclass of these, such as rl_zoo3's TimeLimit, does neither
 TRANSPARENT = (TimeLimit, OrderEnforcing, PassiveEnvChecker, Monitor)
 
 

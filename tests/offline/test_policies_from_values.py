@@ -166,3 +166,19 @@ def test_what_does_not_fit_is_one_line():
     ):
         with pytest.raises(ValueError, match=words):
             build()
+
+
+def test_the_value_of_a_policy_over_a_box_is_the_least_critic_at_what_it_draws():
+    """Critics a + i over actions in [-1, 1], a policy close to ½: E min = ½ and not ½ + i, nor 0."""
+    rows, ends = np.ones((2, 1), np.float32), np.ones(2, bool)
+    data = OfflineDataset(BOX, BOX, rows, np.zeros((2, 1), np.float32), np.zeros(2, np.float32), rows, ends, ~ends)
+    policy = AWAC("MlpPolicy", dataset=data, policy_kwargs={"net_arch": []}, device="cpu", seed=0).policy
+    with th.no_grad():
+        for i, critic in enumerate(policy.critics):
+            critic.layers[0].weight.copy_(th.tensor([[0.0, 1.0]]))  # of s and a
+            critic.layers[0].bias.fill_(float(i))
+        policy.actor.layers[0].weight.zero_()
+        policy.actor.layers[0].bias.fill_(np.arctanh(0.5))
+        policy.log_std.fill_(-9.0)  # held at e⁻⁵
+        values = policy.value(policy.critics, th.ones(500, 1))
+    assert values.mean().item() == pytest.approx(0.5, abs=2e-3) and 0.004 < values.std().item() < 0.01
