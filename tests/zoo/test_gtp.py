@@ -302,7 +302,7 @@ def test_the_perfect_player_of_connect_four_says_where_it_searches(monkeypatch):
 
 
 def test_wrong_words_are_told():
-    with pytest.raises(UserError, match="no board game"):
+    with pytest.raises(UserError, match="is no game; people play"):
         play("Lecture/Maze-v0")
     with pytest.raises(UserError, match="cannot make Lecture/Chess-v0"):
         play("Lecture/Chess-v0")
