@@ -8,6 +8,4 @@ from typing import Any
 
 from gymnasium.wrappers import common
 
-__all__ = ["TimeLimit"]
-
 TimeLimit: Any = next(kind for kind in common.TimeLimit.__mro__ if kind.__module__ == common.__name__)
