@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import FLAG, Integer, check_arguments, check_finite
+from sb3_lecture.common.checks import FLAG, Integer, check_arguments, check_finite, naming_memory
 from sb3_lecture.common.optimizers import without_denormals
 from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.offline.dataset import Batch, OfflineDataset
@@ -220,6 +220,7 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
         callback.on_training_end()
         return self
 
+    @naming_memory("batch_size")
     @without_denormals()
     def _train(self, total_timesteps: int, callback: BaseCallback, log_interval: int) -> None:
         data = self._training_data()

@@ -82,6 +82,8 @@ class OfflineDataset:
 
     def __post_init__(self) -> None:
         _check_spaces(self.observation_space, self.action_space)
+        for name in COLUMNS:
+            object.__setattr__(self, name, _column(name, getattr(self, name), self.action_space))
         n = len(self.rewards)
         if n == 0:
             raise ValueError("The data set is empty: it holds no transition")
@@ -293,6 +295,30 @@ class OfflineDataset:
 
 #: the arrays of a data set, in the order of a row
 COLUMNS = tuple(field.name for field in fields(OfflineDataset))[2:]
+
+
+def _column(name: str, values: Any, action_space: spaces.Space) -> Array:
+    """Return a column as an array of its type, unread where it is mapped from a file and has that type.
+
+    :raises ValueError: if it holds no numbers, flags that are none, or fractions in the place of Discrete actions
+    """
+    array = np.asanyarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers, not {array.dtype}")
+    if name in ("rewards", "terminations", "truncations") and array.ndim != 1:
+        raise ValueError(f"{name} has the shape {array.shape}: one number a transition is needed")
+    if name in ("terminations", "truncations"):
+        if not ((array == 0) | (array == 1)).all():
+            raise ValueError(f"{name} must be true or false in every row")
+        return array.astype(np.bool_, copy=False)
+    if name == "rewards":
+        return array.astype(np.float32, copy=False)
+    if name == "actions" and isinstance(action_space, spaces.Discrete):
+        if array.dtype.kind == "f" and not (array == np.round(array)).all():
+            row = int(np.argmax(array != np.round(array)))
+            raise ValueError(f"actions[{row}]={array[row]} is not in {action_space}")
+        return array.astype(np.int64, copy=False)
+    return array
 
 
 class _Explorer:

@@ -133,6 +133,12 @@ def test_a_cut_keeps_the_discount_and_an_end_does_not():
     np.testing.assert_allclose(batch.next_observations.numpy()[:, 0], [2, 3, 5, 1])
 
 
+def test_lists_and_other_types_become_the_columns_types():
+    data = hand_made(rewards=[1, 2, 3, 4, 5], terminations=[0, 1, 0, 0, 0], actions=np.array([0.0, 1.0, 0.0, 1.0, 1.0]))
+    assert (data.rewards.dtype, data.terminations.dtype, data.actions.dtype) == (np.float32, np.bool_, np.int64)
+    assert rows(data) == rows(hand_made())
+
+
 @pytest.mark.parametrize("name", ["data.npz", "folder"])
 def test_a_file_comes_back_bit_for_bit(name, tmp_path):
     data = hand_made()
@@ -184,6 +190,11 @@ def test_damage_is_one_error(tmp_path):
         ({"observations": np.zeros((5, 2))}, r"rows of shape \(2,\)"),
         ({"truncations": np.zeros(5, bool)}, r"has no end: set truncations\[-1\]=True"),
         ({"terminations": np.zeros(4, bool)}, "terminations has 4 rows, rewards has 5"),
+        ({"observations": np.array([["a"]] * 5)}, "observations must hold numbers"),
+        ({"rewards": np.array([None] * 5)}, "rewards must hold numbers"),
+        ({"rewards": np.zeros((5, 1))}, r"rewards has the shape \(5, 1\)"),
+        ({"terminations": np.array([0, 2, 0, 0, 1])}, "terminations must be true or false"),
+        ({"actions": np.array([0, 0.5, 1, 0, 0])}, r"actions\[1\]=0.5 is not in Discrete"),
         ({"observation_space": spaces.Dict({"a": spaces.Discrete(2)})}, "cannot be kept as one array"),
         ({"action_space": spaces.MultiBinary(2)}, "allowed: Discrete, Box"),
         ({"action_space": spaces.Box(-1, 1, (1,)), "actions": np.full((5, 1), 1.5)}, r"actions\[0\]=\[1.5\] is not in Box"),

@@ -205,6 +205,8 @@ def test_what_does_not_fit_is_one_line(tmp_path):
         with pytest.raises(ValueError, match=words) as error:
             build()
         assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="batch_size=1000000000000 does not fit into memory"):
+        BC("MlpPolicy", dataset=data, batch_size=10**12).learn(1)
     with pytest.raises(FileNotFoundError, match="there is no data set"):
         BC("MlpPolicy", "CartPole-v1", str(tmp_path / "none.npz"))
 
