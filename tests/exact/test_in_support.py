@@ -65,6 +65,16 @@ def test_only_what_was_seen_can_be_chosen(counts, value):
     assert start_value(mdp, in_support_optimum(mdp, counts, GAMMA).v) == pytest.approx(value, abs=1e-12)
 
 
+def test_a_random_choice_is_one_among_what_is_allowed():
+    """State 1 is blind and allows its action 1 alone, which ends with 0: no coin for the 10."""
+    mdp = fork()
+    rows = {s: {a: mdp.outcomes(s, a) for a in range(2)} for s in range(3)}
+    masked = TabularMDP.from_P(rows, 0, action_mask=np.array([[1, 1], [0, 1], [1, 1]], bool))
+    counts = np.array([[0, 1], [0, 0], [0, 0]])
+    assert start_value(masked, in_support_optimum(masked, counts, GAMMA).v) == pytest.approx(0.0, abs=1e-12)
+    assert start_value(mdp, in_support_optimum(mdp, counts, GAMMA).v) == pytest.approx(4.5)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_it_is_the_best_of_all_policies_that_stay_within_the_data(seed):
     rng = np.random.default_rng(seed)
