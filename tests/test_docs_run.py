@@ -24,6 +24,7 @@ def folder(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("howto/*.md") if path.stem != "index"))
 def test_a_how_to_page_runs_as_it_is_read(page, folder):
@@ -40,6 +41,7 @@ def test_a_how_to_page_runs_as_it_is_read(page, folder):
         assert list(folder.glob("logs/q_learning/My-Corner-v0_1/value_map.png"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("notebook", sorted(path.name for path in DOCS.glob("notebooks/*.py")))
 def test_a_notebook_runs(notebook, folder):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sb3_lecture.zoo import registry
 from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.runs import Run, is_self_play_run, read_board, read_episodes, read_evaluations, read_exact
 
@@ -271,7 +272,7 @@ def _draw_returns(
         if tested and (alone or not curves):
             colour = COLOURS[1] if alone and curves else group.colour
             _line(ax, tested, colour, "evaluation episodes" if alone else f"{group.label}, evaluated", marker="o")
-    ax.set_xlabel("Environment steps")
+    ax.set_xlabel(_steps(groups))
     alternate = all(is_self_play_run(run) for group in groups for run in group.runs)
     ax.set_ylabel("Result of the first player" if alternate else "Return of an episode")
     noun = "Return" if any(len(x) for x, _ in episodes.values()) else "Return in evaluation"
@@ -297,7 +298,7 @@ def _draw_exact(ax: "Axes", groups: list[_Group], exact: dict[Path, dict[str, np
         one = len(optima) == 1  # otherwise their discounts differ, and so do the optima
         label = f"optimum {optimum:.4g}" if one else f"optimum {optimum:.4g} of {group.runs[0].algo}"
         ax.axhline(optimum, color="black" if one else group.colour, linestyle="--", linewidth=1.2, label=label)
-    ax.set_xlabel("Environment steps")
+    ax.set_xlabel(_steps(groups))
     ax.set_ylabel("Discounted value from the start")
     ax.set_title("Exact value of the greedy policy", fontsize="medium")
     _finish(ax)
@@ -385,6 +386,13 @@ def _line(
         low, high = np.maximum(mean - half, bounds[0]), np.minimum(mean + half, bounds[1])
         ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, zorder=2)
         ax.dataLim.set(limits)
+
+
+def _steps(groups: "list[_Group]") -> str:
+    """What the runs' steps count."""
+    rows = [registry.algorithms().get(run.algo) for group in groups for run in group.runs]
+    offline = {row is not None and row.target.startswith("sb3_lecture.offline.") for row in rows}
+    return {True: "Gradient steps", False: "Environment steps"}[offline.pop()] if len(offline) == 1 else "Steps"
 
 
 def _finish(ax: "Axes") -> None:

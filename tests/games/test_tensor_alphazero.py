@@ -70,6 +70,7 @@ class Found(BaseCallback):
         return self.factors is None
 
 
+@pytest.mark.slow
 def test_karatsubas_three_products_are_found():
     th.set_num_threads(1)
     found = Found(3)

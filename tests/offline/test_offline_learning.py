@@ -120,7 +120,7 @@ def test_a_time_limit_is_no_end_and_an_end_is_one():
         settings = TABLES | {"gamma": 0.5, "tau": 0.5}
         for model in (CQL("MlpPolicy", dataset=data, alpha=0.0, **settings), IQL("MlpPolicy", dataset=data, **settings),
                       AWAC("MlpPolicy", dataset=data, **settings)):  # fmt: skip
-            model.learn(300)
+            model.learn(150)
             assert model.policy.predict_values(th.zeros(1, dtype=th.long)).item() == pytest.approx(value, abs=0.02)
 
 

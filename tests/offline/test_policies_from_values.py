@@ -58,6 +58,7 @@ def test_awac_is_the_behaviour_times_the_exponential_of_the_advantage():
     np.testing.assert_allclose(found, expected / expected.sum(), atol=0.03)
 
 
+@pytest.mark.slow
 def test_awac_in_a_box_is_the_weighted_mean_of_what_was_done():
     """Of actions ±1 (of [−2, 2]: ±2), as often, q(a) = k a: their mean under weights exp(q / λ) is tanh(k / λ)."""
     actions = np.tile([[-2.0], [2.0]], (200, 1)).astype(np.float32)
@@ -128,6 +129,7 @@ def test_td3bcs_two_losses(alpha):
         np.testing.assert_allclose(weights(net), 0.75 * slow + 0.25 * w, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_td3bc_goes_from_the_mean_of_the_data_to_what_pays_most():
     """α = 0 is the mean of the actions; where q = a + 3, π gives way by λ / 2, λ = α / (π + 3)."""
     actions = np.array([[-1.0], [1.0], [-2.0], [0.0]] * 50, np.float32)  # mean −0.5, of [−1, 1]: −0.25

@@ -1,5 +1,7 @@
 """The statistics of the pictures, and that each picture is drawn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from matplotlib.quiver import Quiver
@@ -43,6 +45,15 @@ def test_runs_of_unequal_length_are_drawn_to_their_ends_and_counted(tmp_path):
     assert mean.get_xdata()[-1] == 160
     assert mean.get_label() == "training episodes, 2 of 3 to the end"
     assert (mean.get_ydata()[0], mean.get_ydata()[-1]) == (2.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("algos", "label"),
+    [(["iql", "bc"], "Gradient steps"), (["dqn", "gone"], "Environment steps"), (["dqn", "iql"], "Steps")],
+)
+def test_the_axis_says_what_a_step_is(algos, label):
+    runs = [SimpleNamespace(algo=algo) for algo in algos]
+    assert plotting._steps([SimpleNamespace(runs=runs)]) == label
 
 
 def test_the_band_never_leaves_the_possible_range(tmp_path):
