@@ -19,7 +19,10 @@ SIZES: dict[str, tuple[int, int, Any]] = {
     "_4k": (3840, 2160, "dark"),
 }
 #: state in which a page is shown, as its permalink has it; default: as it opens
-STATES = {"treasure_line": "#steps=150&alpha=0.3"}
+STATES = {
+    "treasure_line": "#steps=150&alpha=0.3",
+    "boards": "#game=connect_four&moves=4+4+4+6+4+4+6+3+3+3+3+3+7+7",
+}
 
 
 def main(argv: Sequence[str]) -> int:

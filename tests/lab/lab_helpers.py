@@ -44,3 +44,21 @@ def settled(page):
         timeout=120_000,
     )
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def state(page, *path):
+    return page.evaluate("(path) => path.reduce((x, key) => x[key], window.lab.state)", list(path))
+
+
+def move(page, name, by):
+    """Move a slider with the keyboard."""
+    slider = page.locator(f"[data-control={name}]")
+    slider.focus()
+    for _ in range(abs(by)):
+        slider.press("ArrowRight" if by > 0 else "ArrowLeft")
+    settled(page)
+
+
+def click(page, name):
+    page.locator(f"[data-do={name}]").first.click()
+    settled(page)

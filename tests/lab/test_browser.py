@@ -4,30 +4,12 @@ import json
 import re
 
 import pytest
-from lab_helpers import Lab, settled
+from lab_helpers import Lab, click, move, settled, state
 
 from sb3_lecture.lab.pages import PAGES, make_page
 from sb3_lecture.lab.pages.gridworld import PRESETS
 
 pytestmark = pytest.mark.usefixtures("chromium")
-
-
-def state(page, *path):
-    return page.evaluate("(path) => path.reduce((x, key) => x[key], window.lab.state)", list(path))
-
-
-def move(page, name, by):
-    """Move a slider with the keyboard."""
-    slider = page.locator(f"[data-control={name}]")
-    slider.focus()
-    for _ in range(abs(by)):
-        slider.press("ArrowRight" if by > 0 else "ArrowLeft")
-    settled(page)
-
-
-def click(page, name):
-    page.locator(f"[data-do={name}]").first.click()
-    settled(page)
 
 
 def expected(page):
@@ -48,25 +30,27 @@ def encoded(value):
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize(
-    ("width", "height", "scheme"), [(1280, 720, "light"), (1280, 720, "dark"), (360, 740, "light"), (3840, 2160, "dark")]
-)
-def test_every_page_fits_its_window(tab, name, width, height, scheme):
-    page = tab(name, width=width, height=height, color_scheme=scheme)
-    inner = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
-    assert inner[0] <= width and (width == 360 or inner[1] <= height)
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    small = page.evaluate(
-        "[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() &&"
-        " [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())"
-        " && parseFloat(getComputedStyle(e).fontSize) < 12).map((e) => e.outerHTML)"
-    )
-    assert small == []
-    cut = page.evaluate(
-        "[...document.querySelectorAll('main button, main select, main input, main .term')].filter((e) => e.checkVisibility()"
-        " && (e.getBoundingClientRect().right > innerWidth + 1)).map((e) => e.outerHTML)"
-    )
-    assert cut == []
+def test_every_page_fits_its_window(tab, name):
+    page = tab(name, color_scheme="light")
+    for width, height, scheme in ((1280, 720, "light"), (360, 740, "light"), (3840, 2160, "light"), (1280, 720, "dark")):
+        page.set_viewport_size({"width": width, "height": height})
+        if scheme == "dark":
+            page.locator("#theme").click()
+        settled(page)
+        inner = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+        assert inner[0] <= width and (width == 360 or inner[1] <= height), (width, inner)
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme
+        small = page.evaluate(
+            "[...document.querySelectorAll('body *')].filter((e) => e.checkVisibility() &&"
+            " [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())"
+            " && parseFloat(getComputedStyle(e).fontSize) < 12).map((e) => e.outerHTML)"
+        )
+        assert small == []
+        cut = page.evaluate(
+            "[...document.querySelectorAll('main button, main select, main input, main .term')].filter((e) =>"
+            " e.checkVisibility() && (e.getBoundingClientRect().right > innerWidth + 1)).map((e) => e.outerHTML)"
+        )
+        assert cut == []
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -14,6 +14,7 @@ import pytest
 from sb3_lecture.lab import server
 from sb3_lecture.lab.guard import Guard
 from sb3_lecture.lab.messages import LONGEST_MESSAGE
+from sb3_lecture.lab.pages import PAGES, make_page
 from sb3_lecture.lab.server import MOST_SESSIONS, open_socket, user_token
 from sb3_lecture.lab.session import PATIENCE
 from sb3_lecture.zoo import cli
@@ -221,10 +222,13 @@ def test_too_many_tabs_are_told_to_wait(lab):
         nothing.recv(timeout=60)
 
 
-def random_message(rng):
+SETTINGS = {name: list(make_page(name).controls) for name in PAGES}
+
+
+def random_message(rng, name):
     leaf = lambda: rng.choice([None, True, -1, 0, 0.5, 1e308, 10**30, "", "step", "S.G", "#", "\x00", "é" * 50, [], {}, [[]]])  # noqa: E731
-    names = ["alpha", "steps", "map", "learner", "seed", "speed", "n", "x", "slip", "gamma"]
-    form = rng.randrange(8)
+    controls = SETTINGS[name]
+    form = rng.randrange(10)
     if form == 0:
         return bytes(rng.randrange(256) for _ in range(rng.randrange(40)))
     if form == 1:
@@ -235,23 +239,38 @@ def random_message(rng):
         return json.dumps({"id": leaf(), "do": leaf()})
     if form == 4:
         return json.dumps(
-            {"id": 1, "do": rng.choice(["step", "episode", "reset", "play", "pause", "__init__", "state", "tick"])}
+            {"id": 1, "do": rng.choice(["step", "episode", "reset", "undo", "play", "pause", "__init__", "state", "tick"])}
         )
     if form == 5:
         rows = "\n".join(
             "".join(rng.choice("#.SGPTC5-") for _ in range(rng.randrange(1, 8))) for _ in range(rng.randrange(1, 6))
         )
         return json.dumps({"id": 1, "set": {"map": rows}})
-    return json.dumps({"id": 1, "set": {rng.choice(names): leaf() for _ in range(rng.randrange(3))}})
+    if form < 8:  # what a control would send
+        control = rng.choice(controls)
+        if control.describe()["kind"] == "choice":
+            value = rng.choice(list(control.options))
+        elif control.describe()["kind"] == "number":
+            value = rng.choice([control.low, control.default, min(control.high, 2000), 3])
+        else:
+            value = rng.choice(["", "b2", "4 4", "D4 pass", "1-1 2-2", "nothing", "4 " * 50])
+        return json.dumps({"id": 1, "set": {control.name: value}})
+    return json.dumps(
+        {"id": 1, "set": {rng.choice([c.name for c in controls] + ["x"]): leaf() for _ in range(rng.randrange(3))}}
+    )
 
 
-def test_a_thousand_fuzzed_messages_leave_the_server_alive(lab):
+QUICK = ("treasure_line", "gridworld")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PAGES])
+def test_a_thousand_fuzzed_messages_leave_the_server_alive(lab, name):
     rng, sent = random.Random(0), 0
     while sent < 1000:
-        with talk(lab, "gridworld" if sent % 2 else "treasure_line") as wire, contextlib.suppress(ConnectionClosed):
+        with talk(lab, name) as wire, contextlib.suppress(ConnectionClosed):
             hello(wire)
             while sent < 1000:  # or until it is out of patience
-                wire.send(random_message(rng))
+                wire.send(random_message(rng, name))
                 sent += 1
     with talk(lab) as fine:
         hello(fine)

@@ -88,7 +88,7 @@ export function choice(model, name) {
 
 // ---- play, step, episode, reset, pace, time line
 
-export function transport(model) {
+export function transport(model, sliders = ["speed", "steps"], texts = {}) {
   const order = (name) => () => model.send({ do: name });
   const play = make("button", { type: "button", class: "main", "data-do": "play", title: "Space" });
   const toggle = () => model.send({ do: model.get("playing") ? "pause" : "play" });
@@ -109,8 +109,8 @@ export function transport(model) {
   });
   const button = (name, text, key) => make("button", { type: "button", "data-do": name, title: `Key ${key}`, onclick: order(name) }, text);
   return make("div", { class: "transport card" },
-    make("div", { class: "row" }, button("reset", "Reset", "R"), button("step", "One step", "N"), button("episode", "One episode", "E"), play),
-    slider(model, "speed"), slider(model, "steps"));
+    make("div", { class: "row" }, button("reset", texts.reset ?? "Reset", "R"), button("step", texts.step ?? "One step", "N"), button("episode", texts.episode ?? "One episode", "E"), play),
+    ...sliders.map((name) => slider(model, name)));
 }
 
 // ---- the update's equation with its numbers
@@ -167,16 +167,16 @@ export function copied(button, text) {
   setTimeout(() => (button.textContent = before), 1200);
 }
 
-export function codeButton(model) {
+export function codeButton(model, title = "Python: this table, to the last bit", without = "The command takes no map with cliff cells; use the Python above.") {
   const python = make("pre", { "data-code": "python", tabIndex: 0 });
   const command = make("pre", { "data-code": "command", tabIndex: 0 });
   const copy = (source) => make("button", { type: "button", onclick: (event) => copied(event.target, source.textContent) }, "Copy");
-  const window_ = dialog("The same without the lab", make("h3", {}, "Python: this table, to the last bit"), python, copy(python),
+  const window_ = dialog("The same without the lab", make("h3", {}, title), python, copy(python),
     make("h3", {}, "Command"), command, copy(command));
   const fill = () => {
     const code = model.get("code");
     python.textContent = code.python;
-    command.textContent = code.command || "The command takes no map with cliff cells; use the Python above.";
+    command.textContent = code.command || without;
   };
   model.on("change", () => window_.open && fill());
   return make("button", { type: "button", "data-do": "code", onclick: () => { fill(); window_.showModal(); } }, "Code");
