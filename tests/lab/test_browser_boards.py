@@ -89,3 +89,24 @@ def test_a_permalink_is_a_position(tab):
     page.locator("[data-control=moves]").press("Enter")
     page.wait_for_function("() => !document.querySelector('.problem').hidden")
     assert "9" in page.locator(".problem").text_content()
+
+
+def test_a_search_tree_grows_by_clicks_and_shows_its_numbers(tab):
+    page = tab("search_tree", "#moves=a1+b1&leaves=network")
+    for n in (1, 2, 3):
+        click(page, "step")
+        assert sum(state(page, "tree", "visits")[0]) == n
+    shown = page.locator("[data-term='G, carried back'] span").text_content().replace("−", "-")
+    assert float(shown) == pytest.approx(state(page, "last")[0]["g"], abs=5e-4)
+    click(page, "episode")
+    rows = page.locator("table tbody tr").all_text_contents()
+    assert len(rows) == 7 and page.locator("tr.next").count() == 1
+    canvas = page.locator(".canvas canvas")
+    canvas.focus()
+    canvas.press("ArrowDown")  # to the root's first child
+    assert "Node" in page.locator("caption").text_content()
+    canvas.press("ArrowUp")
+    assert "root" in page.locator("caption").text_content()
+    assert "optimal" in page.locator(".readout").text_content()
+    click(page, "move")
+    assert state(page, "settings", "moves").startswith("a1 b1 ") and state(page, "settings", "steps") == 0

@@ -257,7 +257,7 @@ export function render({ model, el }) {
     const ranked = [...options()].sort((a, b) => b.visits - a.visits || (a.text < b.text ? -1 : 1));
     body.replaceChildren(...ranked.map((option) => make("tr", option.best ? { class: "best" } : {},
       make("td", {}, make("button", { type: "button", "data-move": option.text, title: sentence(option), onclick: () => play(option.text) }, option.text)),
-      make("td", {}, option.value === null ? "?" : `${WORDS[option.value]}${option.plies !== null && option.value ? ` in ${option.plies}` : ""}`),
+      make("td", { class: "truth" }, option.value === null ? "?" : `${WORDS[option.value]}${option.plies !== null && option.value ? ` in ${option.plies}` : ""}`),
       make("td", { title: `${number((100 * option.visits) / total, 1)} %` }, number(option.visits)), make("td", {}, option.q === null ? "–" : number(option.q, 2)),
       make("td", {}, option.prior === null ? "–" : number(option.prior, 2)))));
     tell();
