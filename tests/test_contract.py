@@ -27,11 +27,13 @@ NAMES = sorted(registry.algorithms())
 OURS = [name for name in NAMES if registry.target(name).startswith("sb3_lecture")]
 every_algorithm = pytest.mark.parametrize("name", NAMES)
 STEPS = 240
+GRADIENT_STEPS = 40  # of those that learn from data: their timesteps are gradient steps
 #: settings that make any algorithm act and learn within STEPS, where it has them
 SMALL = {
-    "learning_starts": 30, "buffer_size": 500, "batch_size": 16, "n_steps": 16, "n_epochs": 2, "train_freq": 4,
+    "learning_starts": 30, "buffer_size": 500, "batch_size": 16, "n_steps": 16, "n_epochs": 2, "train_freq": 12,
     "gradient_steps": 1, "n_delta": 2, "n_episodes": 2, "population_size": 4, "n_simulations": 4, "n_games": 4,
     "batch_length": 8, "n_responses": 16, "sft_steps": 4, "reward_steps": 4, "n_comparisons": 64, "n_demonstrations": 500,
+    "dataset": "random:300",
 }  # fmt: skip
 #: networks as small as they go, where the policy has them
 SMALL_NETWORKS = {"net_arch": [16], "lstm_hidden_size": 8, "size": "debug", "width": 8}
@@ -62,6 +64,11 @@ def build_settings(name):
     taken = inspect.signature(cls.policy_aliases[policy_of(name)]).parameters
     networks = {key: value for key, value in SMALL_NETWORKS.items() if key in taken}
     return settings | ({"policy_kwargs": networks} if networks else {})
+
+
+def steps_of(name):
+    """How long an algorithm learns here."""
+    return GRADIENT_STEPS if registry.target(name).startswith(("sb3_lecture.offline", "sb3_lecture.preferences")) else STEPS
 
 
 def build(name, n_envs=1, seed=3, **more):
@@ -105,7 +112,7 @@ def what_acts(model):
 def test_it_learns_and_predicts(name):
     model = build(name)
     before = what_acts(model)
-    assert model.learn(STEPS) is model
+    assert model.learn(steps_of(name)) is model
     assert model.num_timesteps >= 1
     learned = what_acts(model)
     assert any(not th.equal(before[key], value) for key, value in learned.items()), "nothing was learned"
@@ -121,12 +128,12 @@ def test_it_learns_and_predicts(name):
 
 @every_algorithm
 def test_one_seed_gives_one_result(name):
-    assert_same(*(parameters(build(name).learn(STEPS)) for _ in range(2)))
+    assert_same(*(parameters(build(name).learn(steps_of(name))) for _ in range(2)))
 
 
 @every_algorithm
 def test_several_envs_work(name):
-    model = build(name, n_envs=3).learn(STEPS)
+    model = build(name, n_envs=3).learn(steps_of(name))
     assert model.n_envs == 3 and model.num_timesteps >= 3
 
 
@@ -153,7 +160,7 @@ def test_a_callback_that_says_stop_is_obeyed(name):
 
 @every_algorithm
 def test_save_load_save_is_stable(name, tmp_path):
-    model = build(name).learn(STEPS)
+    model = build(name).learn(steps_of(name))
     batch = observations(model)
     expected, _ = model.predict(batch, deterministic=True)
     first, second = tmp_path / "first.zip", tmp_path / "second.zip"

@@ -238,7 +238,8 @@ def test_ratings_and_opponents_go_on_where_they_stood(tmp_path):
 
 def test_envs_in_processes_go_on_where_they_stood():
     def make():
-        return SubprocVecEnv([lambda: Monitor(gym.make("Lecture/Maze-v0")), lambda: Monitor(gym.make("FrozenLake-v1"))])
+        makers = [lambda: Monitor(gym.make("Lecture/Maze-v0")), lambda: Monitor(gym.make("FrozenLake-v1"))]
+        return SubprocVecEnv(makers, start_method="fork")  # at once; the others import everything anew
 
     env, other = make(), make()
     env.seed(5)
@@ -252,10 +253,10 @@ def test_envs_in_processes_go_on_where_they_stood():
         *there, others = other.step([action] * 2)
         np.testing.assert_array_equal(here, there)
         assert [info.get("episode", {}).get("r") for info in infos] == [info.get("episode", {}).get("r") for info in others]
-    alone = SubprocVecEnv([lambda: gym.make("Lecture/Maze-v0")])
+    alone = SubprocVecEnv([lambda: gym.make("Lecture/Maze-v0")], start_method="fork")
     with pytest.raises(CannotSave, match="the file is of 2, the env is 1"):
         set_env_state(alone, unpack(packed.tree, packed.arrays))
-    stateless = SubprocVecEnv([Stateless])
+    stateless = SubprocVecEnv([Stateless], start_method="fork")
     with pytest.raises(CannotSave, match=r"Stateless has no get_state"):
         get_env_state(stateless)
     stateless.reset()  # its process lives

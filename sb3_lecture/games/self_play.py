@@ -189,6 +189,7 @@ class SelfPlayAlgorithm(SafeSave, BaseAlgorithm):
             states[live] = game.step(states[live], actions[live])
             states = let_nature_move(game, states)
             self.num_timesteps += len(live)
+            dones = valid & (states[:, TURN] < 0)  # [n], read by callbacks that count episodes
             callback.update_locals(locals())
             if not callback.on_step():
                 return None

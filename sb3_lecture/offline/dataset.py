@@ -8,10 +8,12 @@ A row is (s, a, r, s', terminated, truncated); rows stand in the order in which 
 stretches between ends. A termination ends the return; a truncation ends the episode but not the return: γ v(s') counts.
 
 The file is a .npz of plain arrays, which ``numpy.load(path, allow_pickle=False)`` opens too, with the spaces as JSON; a
-folder holds the same as .npy files that are mapped, not read, for data larger than memory.
+folder holds the same as .npy files that are mapped, not read, for data larger than memory. ``files.json`` there says which
+they are, and is written last: a kill leaves the data of before, or the new ones.
 """
 
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,13 +31,16 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_lecture.common.checks import Integer, Real, check_arguments
-from sb3_lecture.common.files import written
+from sb3_lecture.common.files import write_bytes, written
 from sb3_lecture.common.packing import pack, unpack
 
 __all__ = ["Batch", "OfflineDataset"]
 
 Array = np.ndarray[Any, Any]
-DAMAGED = (BadZipFile, ZlibError, ValueError, TypeError, KeyError, IndexError, EOFError, OSError, NotImplementedError)
+LIST = "files.json"
+DAMAGED = (
+    AttributeError, BadZipFile, ZlibError, ValueError, TypeError, KeyError, IndexError, EOFError, OSError, NotImplementedError,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -259,9 +264,14 @@ class OfflineDataset:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             return
         path.mkdir(parents=True, exist_ok=True)
+        mark = uuid.uuid4().hex[:8]  # new names: the old files stay, and may be mapped, until the list names these
+        files = {name: f"{name}-{mark}.npy" for name in arrays}
         for name, array in arrays.items():
-            with written(path / f"{name}.npy") as beside, open(beside, "wb") as file:
+            with written(path / files[name]) as beside, open(beside, "wb") as file:
                 np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
+        write_bytes(path / LIST, json.dumps(files, indent=1).encode())
+        for other in {*path.glob("*.npy")} - {path / name for name in files.values()}:
+            other.unlink()
 
     @classmethod
     def load(cls, path: str | Path) -> "OfflineDataset":
@@ -276,7 +286,10 @@ class OfflineDataset:
             raise FileNotFoundError(f"there is no data set {path}")
         try:
             if path.is_dir():
-                arrays = {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in path.glob("*.npy")}
+                files = json.loads((path / LIST).read_text(encoding="utf-8"))
+                arrays = {
+                    name: np.load(path / Path(file).name, mmap_mode="r", allow_pickle=False) for name, file in files.items()
+                }
             else:
                 with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
                     arrays = dict(file)

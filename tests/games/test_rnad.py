@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import MagnetPPO, RNaD, TabularRNaD
@@ -179,3 +180,12 @@ def test_networks_learn_kuhn_poker(seed):
     th.set_num_threads(1)
     model = RNaD("MlpPolicy", KUHN, seed=seed, n_games=512, learning_rate=lambda p: 1e-3 * p).learn(3_000_000)
     assert exploitability(TREE, model) < 0.02
+
+
+@pytest.mark.parametrize("cls", [RNaD, MagnetPPO])
+def test_callbacks_can_count_the_games(cls):
+    """Games of four at a time: the second four are not over when the sixth ends, and nothing is played after it."""
+    counter = StopTrainingOnMaxEpisodes(max_episodes=6)
+    model = cls("MlpPolicy", KUHN, n_games=4, seed=0).learn(10_000, callback=counter)
+    assert 6 <= counter.n_episodes <= 8
+    assert 2 * counter.n_episodes <= model.num_timesteps <= 3 * 8  # a game of Kuhn poker takes two or three decisions

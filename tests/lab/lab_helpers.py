@@ -16,7 +16,9 @@ class Lab:
 
     def start(self, port):
         environment = os.environ | {"XDG_STATE_HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
-        code = "import sys; from sb3_lecture.zoo.cli import main; sys.exit(main(sys.argv[1:]))"
+        # Ctrl-C counts, though what runs the tests may ignore it, as a shell's background jobs do
+        code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code += "from sb3_lecture.zoo.cli import main; sys.exit(main(sys.argv[1:]))"
         command = [sys.executable, "-c", code, "lab", "--no-browser", "--port", str(port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         self.said = []

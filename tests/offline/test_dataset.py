@@ -1,5 +1,6 @@
 """Data sets: rows as they were lived, ends apart from cuts, files that come back bit for bit, and what is refused."""
 
+import contextlib
 import json
 import pickle
 
@@ -13,6 +14,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import OfflineDataset
+from sb3_lecture.common import files as files_module
+from sb3_lecture.offline import dataset as dataset_module
 from sb3_lecture.offline.dataset import COLUMNS
 
 
@@ -150,6 +153,30 @@ def test_a_file_comes_back_bit_for_bit(name, tmp_path):
         assert getattr(loaded, column).tobytes() == getattr(data, column).tobytes()
         assert getattr(loaded, column).dtype == getattr(data, column).dtype
     assert isinstance(loaded.rewards, np.memmap) == (name == "folder")
+
+
+def test_a_kill_while_a_folder_is_written_leaves_the_old_data_or_the_new(tmp_path, monkeypatch):
+    old, new, folder = hand_made(), hand_made(rewards=np.arange(5, 10)), tmp_path / "folder"
+    whole, ends = dataset_module.written, []
+    for writes in range(12):  # as many files are written before the kill
+        old.save(folder)
+        left = iter([True] * writes)
+
+        def written(path, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return whole(path)
+
+        monkeypatch.setattr(dataset_module, "written", written)
+        monkeypatch.setattr(files_module, "written", written)  # of the list
+        with contextlib.suppress(KeyboardInterrupt):
+            new.save(folder)
+        monkeypatch.undo()
+        found = OfflineDataset.load(folder)
+        assert rows(found) in (rows(old), rows(new))
+        ends.append(rows(found) == rows(new))
+    assert not ends[0] and ends[-1] and sorted(ends) == ends
+    assert len(list(folder.iterdir())) == len(json.loads((folder / "files.json").read_text())) + 1  # nothing is left over
 
 
 def test_damage_is_one_error(tmp_path):
