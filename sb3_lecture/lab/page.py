@@ -117,7 +117,7 @@ class Page:
     actions: Sequence[str] = ("step", "episode", "reset", "play", "pause")
 
     def __init__(self) -> None:
-        self.settings: dict[str, Any] = {control.name: control.default for control in self.controls}
+        self.settings: dict[str, Any] = {control.name: control.read(control.default) for control in self.controls}
         self.playing = False
         self._owed = 0.0  # steps that the pace has earned and no tick has taken yet
 

@@ -22,6 +22,7 @@ SIZES: dict[str, tuple[int, int, Any]] = {
 STATES = {
     "treasure_line": "#steps=150&alpha=0.3",
     "boards": "#game=connect_four&moves=4+4+4+6+4+4+6+3+3+3+3+3+7+7",
+    "planning": "#world=four-rooms&steps=9&slip=0.1",
     "search_tree": "#leaves=network&steps=48&moves=b2+b1",
 }
 

@@ -131,23 +131,11 @@ class TabularPage(Page):
         drawn["learned"] = {
             "q": q, "greedy": run.greedy(), "visits": run.visits(), "traces": run.traces(),
             "optimal_q": best.q, "optimal_v": best.v, "good": run.good_actions(),
-            "regret": run.regret(), "curve": self._curve(run),
+            "regret": run.regret(), "curve": dict(zip(("steps", "regret"), run.curve_points(), strict=True)),
             "transition": None if run.transition is None else run.transition._asdict(),
-            "returns": returns, "lengths": lengths, "state": self._where(run), "episodes": int(run.model._episode_num),
+            "returns": returns, "lengths": lengths, "state": run.state, "episodes": int(run.model._episode_num),
         }  # fmt: skip
         return drawn
-
-    @staticmethod
-    def _where(run: TabularRun) -> int:
-        observations: Any = run.model._last_obs
-        return int(run.mdp.start_state[0]) if observations is None else int(observations[0])
-
-    @staticmethod
-    def _curve(run: TabularRun) -> dict[str, Any]:
-        points = list(run.curve)
-        if points[-1][0] != run.steps:
-            points.append((run.steps, run.regret()))
-        return {"steps": [steps for steps, _ in points], "regret": [regret for _, regret in points]}
 
     def code(self) -> dict[str, str]:
         """The command and the Python that do the same."""

@@ -28,6 +28,8 @@ LEARNERS = {
     "q_lambda": ("QLambda", "Watkins's Q(λ)"),
 }
 WITH_TRACES = ("sarsa_lambda", "q_lambda")
+#: those that learn a model and plan with it
+WITH_MODEL = {"dyna_q": ("DynaQ", "Dyna-Q"), "prioritized_sweeping": ("PrioritizedSweeping", "Prioritized sweeping")}
 MAX_EPISODE_STEPS = 200
 #: how much less than the best still counts as optimal
 SAME = 1e-7
@@ -89,7 +91,7 @@ class TabularRun:
     """A learner and its world.
 
     :param env: the world, without a time limit
-    :param learner: a key of ``LEARNERS``
+    :param learner: a key of ``LEARNERS`` or ``WITH_MODEL``
     :param arguments: of the learner's class
     :param epsilon: probability of a random action, constant
     :param seed: of the learner and the world
@@ -100,14 +102,14 @@ class TabularRun:
         self, env: TabularEnv, learner: str, arguments: dict[str, Any], epsilon: float, seed: int, window: int = 100
     ) -> None:
         self.mdp, self.layout, self.learner = env.mdp, env.layout, learner
-        self.model = getattr(sb3_lecture, LEARNERS[learner][0])(
+        self.model = getattr(sb3_lecture, (LEARNERS | WITH_MODEL)[learner][0])(
             "TabularPolicy", TimeLimit(env, MAX_EPISODE_STEPS), seed=seed, exploration_fraction=0.0,
             exploration_initial_eps=epsilon, exploration_final_eps=epsilon, stats_window_size=window, **arguments,
         )  # fmt: skip
         self.gamma = float(self.model.gamma)
         self.curve: list[tuple[int, float]] = [(0, self.regret())]
         self.transition: Transition | None = None
-        self._before = self.model.q_table.copy()  # [S, A], the table that the last step met
+        self.before = self.model.q_table.copy()  # [S, A], the table that the last step met
         self._state = 0
 
     @property
@@ -135,7 +137,7 @@ class TabularRun:
 
     def note_before(self) -> None:
         """The next step is the last: remember the table and the state that it meets."""
-        np.copyto(self._before, self.model.q_table)
+        np.copyto(self.before, self.model.q_table)
         observations: Any = self.model._last_obs
         self._state = int(observations[0])
 
@@ -149,7 +151,7 @@ class TabularRun:
         done = bool(seen["dones"][0])
         truncated = done and bool(info.get("TimeLimit.truncated", False))
         s2 = int(info["terminal_observation"] if done else seen["new_obs"][0])
-        a, r, q = int(seen["actions"][0]), float(seen["rewards"][0]), self._before
+        a, r, q = int(seen["actions"][0]), float(seen["rewards"][0]), self.before
         s, terminated = self._state, done and not truncated
         discount = 0.0 if terminated else self.gamma
         a2, value = self._target(q, s, a, r, discount, s2, done)
@@ -161,7 +163,7 @@ class TabularRun:
     def _target(self, q: np.ndarray, s: int, a: int, r: float, discount: float, s2: int, done: bool) -> tuple[int, float]:
         """The next action and the value that the target of the algorithm takes in s2; ``q`` is the table before."""
         row = q[s2]
-        if self.learner in ("q_learning", "q_lambda"):
+        if self.learner in ("q_learning", "q_lambda", *WITH_MODEL):
             return int(row.argmax()), float(max_value(row))
         if self.learner == "expected_sarsa":
             return -1, float(mean_value(row, self.behaviour(q)[s2]))
@@ -194,6 +196,19 @@ class TabularRun:
         """By how much the greedy policy falls short of the optimum from the start, exactly."""
         value = policy_evaluation(self.mdp, self.greedy(), self.gamma)
         return start_value(self.mdp, self.optimum.v) - start_value(self.mdp, value)
+
+    @property
+    def state(self) -> int:
+        """Where the learner stands."""
+        observations: Any = self.model._last_obs
+        return int(self.mdp.start_state[0]) if observations is None else int(observations[0])
+
+    def curve_points(self) -> tuple[list[int], list[float]]:
+        """Steps, and the exact regret after so many, up to the present."""
+        points = list(self.curve)
+        if points[-1][0] != self.steps:
+            points.append((self.steps, self.regret()))
+        return [steps for steps, _ in points], [regret for _, regret in points]
 
     def visits(self) -> np.ndarray:
         """How often each action was taken in each state, int64 [S, A]."""

@@ -8,6 +8,7 @@ from sb3_lecture.lab.page import Page
 PAGES = {
     "treasure_line": "Treasure line",
     "gridworld": "Gridworld editor",
+    "planning": "Planning",
     "boards": "Boards",
     "search_tree": "Search tree",
 }

@@ -248,7 +248,7 @@ class SearchTreePage(Page):
         settings, world = self.settings, self.settings["world"]
         selection, seed, t = settings["selection"], settings["seed"], settings[STEPS]
         if world == MAZE:
-            imports = "from sb3_lecture.search.simulators import TabularSimulator\nfrom sb3_lecture_envs.maze import LECTURE_MAZE, MazeEnv\n"
+            imports = "from sb3_lecture.search.simulators import TabularSimulator\nfrom sb3_lecture_envs.maze import MazeEnv\n"
             make = f"simulator = TabularSimulator(MazeEnv().mdp, {GAMMA})\nroot = np.array([{self.cell}])\n"
         else:
             kind, rules = GAMES[world], type(self.line.game).__name__

@@ -116,7 +116,7 @@ export function transport(model, sliders = ["speed", "steps"], texts = {}) {
 // ---- the update's equation with its numbers
 
 const NEXT = {
-  q_learning: "max Q(s′,·)", q_lambda: "max Q(s′,·)", sarsa: "Q(s′,a′)", sarsa_lambda: "Q(s′,a′)", expected_sarsa: "Σπ Q(s′,·)",
+  dyna_q: "max Q(s′,·)", q_learning: "max Q(s′,·)", q_lambda: "max Q(s′,·)", sarsa: "Q(s′,a′)", sarsa_lambda: "Q(s′,a′)", expected_sarsa: "Σπ Q(s′,·)",
 };
 
 export function equation(model, names) {

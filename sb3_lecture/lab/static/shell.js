@@ -6,6 +6,7 @@ import { SocketModel } from "./socket_model.js";
 const TEXTS = {
   treasure_line: "A reward travels back along a line, one number at a time. Steps per episode fall.",
   gridworld: "Paint a map, drag a slider: the whole run is done anew while you drag, and graded exactly.",
+  planning: "Value and policy iteration sweep by sweep, prioritized sweeping's queue, Dyna's imagined steps: each change is framed.",
   boards: "Play TicTacToe, Connect Four, Othello, Go or Nim; see what a search thinks of each move, and what it is worth exactly.",
   search_tree: "Monte-Carlo tree search grows, one simulation a click: N, Q, P and U on every edge, by PUCT, Gumbel or UCT.",
 };

@@ -1,0 +1,30 @@
+"""A browser on the pages of planning and learning."""
+
+import pytest
+from lab_helpers import click, settled, state
+
+pytestmark = pytest.mark.usefixtures("chromium")
+
+
+def number(text):
+    return float(text.replace("−", "-").replace(",", ""))
+
+
+def test_planning_shows_the_backup_with_its_numbers(tab):
+    page = tab("planning", "#steps=4&slip=0.1")
+    terms = page.locator(".equation .term")
+    name = terms.first.locator("b").text_content()
+    s = int(name[2:-1])
+    assert number(terms.first.locator("span").text_content()) == pytest.approx(state(page, "values")[s], abs=5e-4)
+    shown = [number(terms.nth(i).locator("span").text_content()) for i in range(1, 5)]
+    assert shown == pytest.approx(state(page, "q")[s], abs=5e-4) and max(shown) == pytest.approx(
+        state(page, "values")[s], abs=1e-3
+    )
+    page.locator("[data-control=learner]").select_option("policy_iteration")
+    settled(page)
+    for _ in range(30):
+        click(page, "episode")
+        if state(page, "converged"):
+            break
+    assert "optimum" in page.locator(".readout").text_content()
+    assert page.locator("[data-figure=regret]").text_content() == "0"
