@@ -23,6 +23,7 @@ STATES = {
     "treasure_line": "#steps=150&alpha=0.3",
     "boards": "#game=connect_four&moves=4+4+4+6+4+4+6+3+3+3+3+3+7+7",
     "planning": "#world=four-rooms&steps=9&slip=0.1",
+    "cliff": "#alpha=0.1&steps=30000&runs=10",
     "search_tree": "#leaves=network&steps=48&moves=b2+b1",
 }
 

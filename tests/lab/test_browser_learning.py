@@ -28,3 +28,18 @@ def test_planning_shows_the_backup_with_its_numbers(tab):
             break
     assert "optimum" in page.locator(".readout").text_content()
     assert page.locator("[data-figure=regret]").text_content() == "0"
+
+
+def test_the_cliff_shows_the_exact_values_of_both(tab):
+    page = tab("cliff", "#alpha=0.1&steps=20000")
+    sides = state(page, "sides")
+    for side in ("learner", "other"):
+        shown = number(page.locator(f"[data-figure=online-{side}]").text_content())
+        assert shown == pytest.approx(sides[side]["online"], abs=0.051)
+    assert page.locator("[data-figure=greedy-best]").text_content() == "−13"
+    canvas = page.locator(".canvas canvas")
+    canvas.focus()
+    for _ in range(5):
+        canvas.press("ArrowDown")  # from one cliff to the other
+    assert page.locator(".readout").text_content().startswith("Q-learning, row 1")
+    assert page.locator(".equation").count() == 2

@@ -9,6 +9,7 @@ PAGES = {
     "treasure_line": "Treasure line",
     "gridworld": "Gridworld editor",
     "planning": "Planning",
+    "cliff": "Cliff",
     "boards": "Boards",
     "search_tree": "Search tree",
 }

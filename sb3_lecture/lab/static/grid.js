@@ -104,6 +104,7 @@ export function path(context, place, cells, colour, { shift = 0, dash = [] } = {
   context.lineWidth = Math.max(3, place.cell * 0.08);
   context.lineJoin = "round";
   context.setLineDash(dash);
+  context.globalAlpha = 0.6; // arrows stay readable
   context.beginPath();
   cells.forEach(([r, c], i) => {
     const [x, y] = [place.left + (c + 0.5) * place.cell + shift, place.top + (r + 0.5) * place.cell + shift];
@@ -112,6 +113,7 @@ export function path(context, place, cells, colour, { shift = 0, dash = [] } = {
   });
   context.stroke();
   context.setLineDash([]);
+  context.globalAlpha = 1;
 }
 
 // the lecture's colours: black hells, a yellow circle as paradise

@@ -7,6 +7,7 @@ const TEXTS = {
   treasure_line: "A reward travels back along a line, one number at a time. Steps per episode fall.",
   gridworld: "Paint a map, drag a slider: the whole run is done anew while you drag, and graded exactly.",
   planning: "Value and policy iteration sweep by sweep, prioritized sweeping's queue, Dyna's imagined steps: each change is framed.",
+  cliff: "Sarsa and Q-learning on the same seeds: one learns the safe way and earns more, the other the short way and falls.",
   boards: "Play TicTacToe, Connect Four, Othello, Go or Nim; see what a search thinks of each move, and what it is worth exactly.",
   search_tree: "Monte-Carlo tree search grows, one simulation a click: N, Q, P and U on every edge, by PUCT, Gumbel or UCT.",
 };
