@@ -47,6 +47,8 @@ PLACES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "AlphaZero": ("DQN", "", "Lecture/TicTacToe-v0", {"n_simulations": 4, "n_games": 1}),
     "MuZero": ("DQN", "", "", {"n_simulations": 4, "n_games": 1, "batch_size": 8}),
     "DreamerV3": ("A2C", "", "", {"policy_kwargs": {"size": "debug"}, "batch_size": 4, "batch_length": 8}),
+    "offline": ("DQN", "QRDQN", "", {"dataset": "random:300"}),
+    "TD3BC": ("TD3", "TQC", "", {"dataset": "random:300"}),
     "games": ("DQN", "QRDQN", "Lecture/KuhnPoker-v0", {}),
     "WorldModels": ("A2C", "", "", {"population_size": 4, "n_generations": 1, "vae_epochs": 1, "rnn_epochs": 1}),
 }
@@ -55,6 +57,8 @@ WHOLE = "RNaD|MagnetPPO|REINFORCE|EvolutionStrategies|GeneticAlgorithm|CMAES|Wor
 REASONS = {
     "action": r"test_predict\[(cpu|auto)-CartPole.*assert False",
     "counts": r"check_uniform_bounds|to - 1 is out of bounds for bool|QSigma test_save_load.*did not change",
+    "data": r"(BCQ?|[CI]QL|AWAC|TD3BC) test_callbacks.*`dones`|'replay_buffer' of '\w+' object has no setter"
+    r"|VecNormalize would scale",
     "episodes": rf"({WHOLE}|ValueIteration|Policy\w+) test_(set_env.*assert \d+ == |eval_friendly.*assert False)"
     r"|MuZero test_offpolicy_multi",
     "error": r"must be (an? |one of)|must have one axis|test_ppo_warnings",

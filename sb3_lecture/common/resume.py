@@ -15,6 +15,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_lecture.common.env_state import CannotSave, get_env_state, set_env_state
 from sb3_lecture.common.packing import pack
@@ -117,8 +118,8 @@ def _set_statistics(model: BaseAlgorithm, state: dict[str, Any] | None) -> None:
 # --- random states ---------------------------------------------------------------------------------------------------
 
 
-def get_random(model: BaseAlgorithm) -> dict[str, Any]:
-    """Take down the random states of this process and of a model's action space."""
+def get_random(model: BaseAlgorithm | VecEnv) -> dict[str, Any]:
+    """Take down the random states of this process and of the action space of a model or of envs."""
     version, words, gauss = random.getstate()
     return {
         "python": [version, np.array(words, np.uint64), gauss],
@@ -128,7 +129,7 @@ def get_random(model: BaseAlgorithm) -> dict[str, Any]:
     }
 
 
-def set_random(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+def set_random(model: BaseAlgorithm | VecEnv, state: dict[str, Any]) -> None:
     """Restore what ``get_random`` took down."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(int(word) for word in words), gauss))

@@ -33,6 +33,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sb3_lecture.common.checks import Integer, Real, check_arguments
 from sb3_lecture.common.files import write_bytes, written
 from sb3_lecture.common.packing import pack, unpack
+from sb3_lecture.offline.recording import Explorer, record
 
 __all__ = ["Batch", "OfflineDataset"]
 
@@ -166,6 +167,8 @@ class OfflineDataset:
         noise: float = 0.0,
         deterministic: bool = True,
         seed: int | None = None,
+        checkpoint: str | Path | None = None,
+        progress_bar: bool = False,
     ) -> "OfflineDataset":
         """Let a policy play and keep what it lived; the last episode is cut.
 
@@ -176,32 +179,22 @@ class OfflineDataset:
         :param noise: standard deviation of noise on actions of a Box, as a share of its width (default 0.0)
         :param deterministic: whether the model plays without its own chance (default True)
         :param seed: of the env and of all that is drawn (default None)
-        :raises ValueError: for a number out of range
+        :param checkpoint: a file that is written from time to time, and from which the same call goes on bit for bit after a
+            kill; the one who calls removes it
+        :param progress_bar: show one (default False)
+        :raises ValueError: for a number out of range, or a checkpoint of another recording
         """
         Integer(1).check("n_steps", n_steps)
         check_arguments({"epsilon": epsilon, "noise": noise, "seed": seed}, epsilon=Real(0, 1), noise=Real(0))
         venv = make_vec_env(env, 1) if isinstance(env, str) else env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
         _check_spaces(venv.observation_space, venv.action_space)
-        explore = _Explorer(venv.action_space, epsilon, noise, seed)
         if seed is not None:
             venv.seed(seed)
-        columns: dict[str, list[Array]] = {name: [] for name in COLUMNS}  # of arrays [n_envs, …]
-        observation: Any = venv.reset()
-        for _ in range(-(-n_steps // venv.num_envs)):
-            played = None if model is None else model.predict(observation, deterministic=deterministic)[0]
-            action = explore(played, venv.num_envs)
-            following, reward, done, infos = venv.step(action)
-            last = np.array(following)
-            truncated = np.zeros(venv.num_envs, np.bool_)
-            for e in np.flatnonzero(done):
-                last[e] = infos[e]["terminal_observation"]
-                truncated[e] = infos[e].get("TimeLimit.truncated", False)
-            row = (np.array(observation), action, np.array(reward), last, done & ~truncated, truncated)
-            for name, value in zip(COLUMNS, row, strict=True):
-                columns[name].append(value)
-            observation = following
-        columns["truncations"][-1] |= ~columns["terminations"][-1]
-        flat = {name: np.concatenate(np.stack(column, axis=1)) for name, column in columns.items()}  # env after env
+        explore = Explorer(venv.action_space, epsilon, noise, seed)
+        rows = record(venv, -(-n_steps // venv.num_envs), model, explore, deterministic, checkpoint, progress_bar)
+        columns = {name: np.stack(column, axis=1) for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
+        columns["truncations"][:, -1] |= ~columns["terminations"][:, -1]
+        flat = {name: np.concatenate(column) for name, column in columns.items()}  # env after env
         return cls._of(venv.observation_space, venv.action_space, flat)
 
     @classmethod
@@ -332,36 +325,6 @@ def _column(name: str, values: Any, action_space: spaces.Space) -> Array:
             raise ValueError(f"actions[{row}]={array[row]} is not in {action_space}")
         return array.astype(np.int64, copy=False)
     return array
-
-
-class _Explorer:
-    """Mixes a policy's actions with random ones.
-
-    :param space: of the actions
-    :param epsilon: chance of a random action, in each env by a coin of its own
-    :param noise: standard deviation of the noise on actions of a Box, as a share of its width
-    :param seed: of all that is drawn
-    """
-
-    def __init__(self, space: Any, epsilon: float, noise: float, seed: int | None) -> None:
-        self.space, self.epsilon, self.noise, self.rng = space, epsilon, noise, np.random.default_rng(seed)
-        space.seed(seed)
-
-    def __call__(self, played: Any, n: int) -> Array:
-        """Return what is done, [n, …].
-
-        :param played: the policy's actions; None: there is no policy
-        :param n: number of envs
-        """
-        drawn = np.stack([np.asarray(self.space.sample()) for _ in range(n)])
-        if played is None:
-            return drawn
-        actions = np.asarray(played).reshape(drawn.shape)
-        if self.noise > 0 and isinstance(self.space, spaces.Box):
-            low, high = self.space.low, self.space.high
-            actions = np.clip(actions + self.noise * (high - low) * self.rng.normal(size=actions.shape), low, high)
-        coins = self.rng.random(n) < self.epsilon
-        return np.where(coins.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, actions).astype(drawn.dtype)
 
 
 def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:

@@ -1,11 +1,14 @@
 """``record``: let a policy play and keep what it lived, for learners that see nothing else."""
 
 import argparse
+import sys
+from pathlib import Path
 
 from sb3_lecture.zoo import registry
 from sb3_lecture.zoo.errors import UserError, first_line
 from sb3_lecture.zoo.options import (
     DEFAULT_LOG_FOLDER,
+    INTERRUPTED,
     StoreDict,
     add_run_options,
     evaluate,
@@ -40,6 +43,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exp-id", type=whole(0), default=0, help="the run's number; default: the newest")
     parser.add_argument("--load-best", action="store_true", help="the model that evaluated best, not the last one")
     parser.add_argument("--env-kwargs", nargs="+", action=StoreDict, metavar="NAME:VALUE", help="arguments of the env")
+    parser.add_argument("--resume", action="store_true", help="go on with a recording to the same file that was stopped")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     parser.add_argument("--device", default="auto", help="cpu, cuda, …")
     add_run_options(parser)
 
@@ -67,6 +72,10 @@ def run(args: argparse.Namespace) -> int:
     from sb3_lecture.zoo.runs import find_run
 
     set_random_seed(args.seed)
+    checkpoint = Path(f"{args.output}.recording.zip")
+    if checkpoint.exists() and not args.resume:
+        checkpoint.unlink()
+    progress = sys.stderr.isatty() and not args.no_progress
     model = None
     if args.algo == RANDOM:
         env = make_vec_env(env_id, 1, seed=args.seed, env_kwargs=args.env_kwargs)  # type: ignore[arg-type]
@@ -80,9 +89,15 @@ def run(args: argparse.Namespace) -> int:
             if unwrap_vec_normalize(env) is not None:
                 raise UserError(f"{found.path} was trained under VecNormalize: its observations are not the world's own")
         data = OfflineDataset.record(
-            env, args.n_steps, model, args.epsilon, args.noise, deterministic=not args.stochastic, seed=args.seed
+            env, args.n_steps, model, args.epsilon, args.noise, not args.stochastic, args.seed, checkpoint, progress
         )
         data.save(args.output)
+        checkpoint.unlink(missing_ok=True)
+    except KeyboardInterrupt:
+        if not checkpoint.exists():
+            raise
+        print("\nInterrupted; the same command with --resume goes on.", file=sys.stderr)
+        return INTERRUPTED
     except ValueError as error:
         raise UserError(first_line(error)) from error
     finally:

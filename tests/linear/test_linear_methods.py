@@ -56,7 +56,7 @@ def test_one_step_control_is_replayed(cls):
     np.testing.assert_allclose(model.q_values(3), FEATURES[3:4] @ w.T)
 
 
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [1, 2, 3])
 def test_n_step_sarsa_is_replayed(n):
     model, steps = run(SemiGradientSarsa, n_steps=n)
     w, waiting = np.zeros((2, 3)), {0: [], 1: []}
@@ -72,7 +72,7 @@ def test_n_step_sarsa_is_replayed(n):
     np.testing.assert_allclose(model.policy.weights, w, rtol=1e-10)
 
 
-@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("n", [1, 2, 3])
 def test_off_policy_n_step_td_weighs_by_the_product_of_the_ratios(n):
     model, steps = run(SemiGradientTD, n_steps=n, target_policy=PI, behavior_policy=B)
     w, waiting = np.zeros(3), {0: [], 1: []}

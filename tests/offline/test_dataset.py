@@ -7,6 +7,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -16,6 +17,7 @@ import sb3_lecture_envs  # noqa: F401
 from sb3_lecture import OfflineDataset
 from sb3_lecture.common import files as files_module
 from sb3_lecture.offline import dataset as dataset_module
+from sb3_lecture.offline import recording
 from sb3_lecture.offline.dataset import COLUMNS
 
 
@@ -41,7 +43,7 @@ class Always:
     def __init__(self, *actions):
         self.actions = list(actions)
 
-    def predict(self, observation, deterministic=True):
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
         return np.full(len(observation), self.actions.pop(0)), None
 
 
@@ -104,7 +106,7 @@ def test_random_actions_are_mixed_in_as_often_as_asked():
 
 def test_noise_is_a_share_of_the_range_and_stays_inside():
     class Zero:
-        def predict(self, observation, deterministic=True):
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
             return np.zeros((len(observation), 1), np.float32), None
 
     data = OfflineDataset.record("Pendulum-v1", 600, Zero(), noise=0.1, seed=0)
@@ -140,6 +142,52 @@ def test_lists_and_other_types_become_the_columns_types():
     data = hand_made(rewards=[1, 2, 3, 4, 5], terminations=[0, 1, 0, 0, 0], actions=np.array([0.0, 1.0, 0.0, 1.0, 1.0]))
     assert (data.rewards.dtype, data.terminations.dtype, data.actions.dtype) == (np.float32, np.bool_, np.int64)
     assert rows(data) == rows(hand_made())
+
+
+class Counts:
+    """Counts the steps of each episode in what it carries, and plays 0, 0, 1, 1, …, changed by a coin if it may."""
+
+    policy = th.nn.Linear(1, 1)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
+        state = np.where(episode_start, 0, 0 if state is None else state + 1)
+        return (state // 2 + (0 if deterministic else th.randint(2, (1,)).item())) % 2, state
+
+
+def test_a_policy_with_a_memory_carries_it():
+    data = OfflineDataset.record(DummyVecEnv([Count, Count]), 14, Counts())
+    assert data.actions.tolist() == 2 * [0, 0, 1, 0, 0, 1, 0]  # the third step's 1 ends the episode, and with it the count
+
+
+@pytest.mark.parametrize("env", ["Lecture/GridWorld-v0", "Pendulum-v1"])
+def test_a_killed_recording_goes_on_bit_for_bit(env, tmp_path, monkeypatch):
+    """Killed at any of its steps it ends as one that never was: world, coins, noise, memory and the policy's own chance."""
+    model = {"Lecture/GridWorld-v0": Counts(), "Pendulum-v1": None}[env]
+    monkeypatch.setattr(recording, "SECONDS", 0.0)
+    monkeypatch.setattr(recording.time, "monotonic", lambda: 0.0)  # it is always time for a checkpoint
+
+    def record(**more):
+        th.manual_seed(0)
+        return OfflineDataset.record(env, 40, model, epsilon=0.3, deterministic=False, seed=1, **more)
+
+    whole, save = record(), recording._save
+    for kill in (1, 17, 39):
+        path, calls = tmp_path / f"{kill}.zip", iter(range(kill))
+
+        def killed(*arguments, calls=calls):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            save(*arguments)
+
+        monkeypatch.setattr(recording, "_save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            record(checkpoint=path)
+        monkeypatch.setattr(recording, "_save", save)
+        resumed = record(checkpoint=path)
+        for column in COLUMNS:
+            assert getattr(resumed, column).tobytes() == getattr(whole, column).tobytes()
+    with pytest.raises(ValueError, match=r"39\.zip is of another recording: epsilon was 0\.3, not 0\.4"):
+        OfflineDataset.record(env, 40, model, epsilon=0.4, deterministic=False, seed=1, checkpoint=path)
 
 
 @pytest.mark.parametrize("name", ["data.npz", "folder"])

@@ -34,7 +34,7 @@ class Mostly:
     def __init__(self, *actions):
         self.actions = np.array(actions)
 
-    def predict(self, observation, deterministic=True):
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
         return self.actions[observation], None
 
 
@@ -227,7 +227,7 @@ def test_networks_reach_the_in_support_optimum(cls, own, env_id, kwargs, gamma, 
     best = grader.optimum.policy
 
     class Best:
-        def predict(self, observation, deterministic=True):
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
             return best[grader.states_of(observation)], None
 
     data = OfflineDataset.record(env, 20_000, Best(), epsilon=epsilon, seed=1)

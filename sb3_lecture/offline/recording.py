@@ -1,0 +1,136 @@
+"""A policy plays and every step is written down, and a recording that was killed goes on bit for bit."""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+from tqdm.auto import tqdm
+
+from sb3_lecture.common.archive import read_archive, write_archive
+from sb3_lecture.common.env_state import get_env_state, set_env_state
+from sb3_lecture.common.resume import get_random, set_random
+
+Array = np.ndarray[Any, Any]
+Row = tuple[Array, Array, Array, Array, Array, Array]  # s, a, r, s', terminated, truncated; each [n_envs, …]
+
+KIND = "recording"
+SECONDS = 10.0  # between two checkpoints, or twenty times what the last one took
+
+
+class Explorer:
+    """Mixes a policy's actions with random ones.
+
+    :param space: of the actions
+    :param epsilon: chance of a random action, in each env by a coin of its own
+    :param noise: standard deviation of the noise on actions of a Box, as a share of its width
+    :param seed: of all that is drawn
+    """
+
+    def __init__(self, space: Any, epsilon: float, noise: float, seed: int | None) -> None:
+        self.space, self.epsilon, self.noise, self.seed = space, epsilon, noise, seed
+        self.rng = np.random.default_rng(seed)
+        space.seed(seed)
+
+    def __call__(self, played: Any, n: int) -> Array:
+        """Return what is done, [n, …].
+
+        :param played: the policy's actions; None: there is no policy
+        :param n: number of envs
+        """
+        drawn = np.stack([np.asarray(self.space.sample()) for _ in range(n)])
+        if played is None:
+            return drawn
+        actions = np.asarray(played).reshape(drawn.shape)
+        if self.noise > 0 and isinstance(self.space, spaces.Box):
+            low, high = self.space.low, self.space.high
+            actions = np.clip(actions + self.noise * (high - low) * self.rng.normal(size=actions.shape), low, high)
+        coins = self.rng.random(n) < self.epsilon
+        return np.where(coins.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, actions).astype(drawn.dtype)
+
+
+def record(
+    venv: VecEnv,
+    n_rows: int,
+    model: BaseAlgorithm | None,
+    explore: Explorer,
+    deterministic: bool = True,
+    checkpoint: str | Path | None = None,
+    progress_bar: bool = False,
+) -> list[Row]:
+    """Let a policy play.
+
+    :param venv: the envs, seeded
+    :param n_rows: steps of each env
+    :param model: who plays; None: random actions
+    :param explore: what is done instead
+    :param deterministic: whether the model plays without its own chance
+    :param checkpoint: written from time to time; if it is there, the recording goes on from it
+    :param progress_bar: show one
+    :return: what every step was
+    :raises ValueError: if the checkpoint is of another recording, or damaged
+    """
+    rows: list[Row] = []
+    observation: Any = venv.reset()
+    state, starts = None, np.ones(venv.num_envs, np.bool_)  # what a policy with a memory carries
+    asked = {"deterministic": deterministic, **_settings(venv, model, explore)}
+    if checkpoint is not None and Path(checkpoint).exists():
+        rows, observation, state, starts = _go_on(Path(checkpoint), venv, explore, asked)
+    due = time.monotonic() + SECONDS
+    with tqdm(total=n_rows, initial=len(rows), disable=not progress_bar, unit="step") as bar:
+        while len(rows) < n_rows:
+            played = None
+            if model is not None:
+                played, state = model.predict(observation, state, starts, deterministic)
+            action = explore(played, venv.num_envs)
+            following, reward, done, infos = venv.step(action)
+            last = np.array(following)
+            truncated = np.zeros(venv.num_envs, np.bool_)
+            for e in np.flatnonzero(done):
+                last[e] = infos[e]["terminal_observation"]
+                truncated[e] = infos[e].get("TimeLimit.truncated", False)
+            rows.append((np.array(observation), action, np.array(reward), last, done & ~truncated, truncated))
+            observation, starts = following, done
+            bar.update()
+            if checkpoint is not None and time.monotonic() >= due:
+                began = time.monotonic()
+                _save(Path(checkpoint), venv, explore, asked, rows, (observation, state, starts))
+                due = time.monotonic() + max(SECONDS, 20 * (time.monotonic() - began))
+    return rows[:n_rows]
+
+
+def _settings(venv: VecEnv, model: BaseAlgorithm | None, explore: Explorer) -> dict[str, Any]:
+    """What makes a recording this one and no other."""
+    digest = hashlib.sha256()
+    policy = getattr(model, "policy", None)  # whatever has a ``predict`` may play
+    for name, value in ({} if policy is None else policy.state_dict()).items():
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return {
+        "player": f"{type(model).__name__} {digest.hexdigest()[:16]}", "n_envs": venv.num_envs,
+        "epsilon": explore.epsilon, "noise": explore.noise, "seed": explore.seed,
+    }  # fmt: skip
+
+
+def _save(path: Path, venv: VecEnv, explore: Explorer, asked: dict[str, Any], rows: list[Row], at: Any) -> None:
+    """Write the rows so far, where the envs stand, and every random state."""
+    content = {
+        "asked": asked, "rows": [np.stack(column) for column in zip(*rows, strict=True)], "at": list(at),
+        "explorer": explore.rng, "random": get_random(venv), "env": get_env_state(venv),
+    }  # fmt: skip
+    write_archive(path, KIND, content)
+
+
+def _go_on(path: Path, venv: VecEnv, explore: Explorer, asked: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the rows of a checkpoint and what the policy sees, remembers and knows of starts; put all else in place."""
+    saved = read_archive(path, KIND)
+    for name, value in asked.items():
+        if saved["asked"][name] != value:
+            raise ValueError(f"{path} is of another recording: {name} was {saved['asked'][name]}, not {value}")
+    explore.rng = saved["explorer"]
+    set_env_state(venv, saved["env"])
+    set_random(venv, saved["random"])
+    return list(zip(*saved["rows"], strict=True)), *saved["at"]
