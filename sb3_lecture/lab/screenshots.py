@@ -24,6 +24,7 @@ STATES = {
     "boards": "#game=connect_four&moves=4+4+4+6+4+4+6+3+3+3+3+3+7+7",
     "planning": "#world=four-rooms&steps=9&slip=0.1",
     "cliff": "#alpha=0.1&steps=30000&runs=10",
+    "bandits": "#method=ucb&steps=150",
     "search_tree": "#leaves=network&steps=48&moves=b2+b1",
 }
 

@@ -43,3 +43,14 @@ def test_the_cliff_shows_the_exact_values_of_both(tab):
         canvas.press("ArrowDown")  # from one cliff to the other
     assert page.locator(".readout").text_content().startswith("Q-learning, row 1")
     assert page.locator(".equation").count() == 2
+
+
+def test_a_bandit_s_update_stands_in_numbers(tab):
+    page = tab("bandits", "#method=thompson&steps=0")
+    click(page, "step")
+    last = state(page, "last")
+    assert number(page.locator("[data-term='r'] span").text_content()) == pytest.approx(last["reward"], abs=5e-4)
+    assert number(page.locator("[data-term='1 / (N + 1/σ²)'] span").text_content()) == 0.5
+    click(page, "episode")
+    assert sum(state(page, "counts")) == 101
+    assert number(page.locator("[data-figure=regret]").text_content()) == pytest.approx(state(page, "regret"), abs=0.051)

@@ -10,6 +10,7 @@ PAGES = {
     "gridworld": "Gridworld editor",
     "planning": "Planning",
     "cliff": "Cliff",
+    "bandits": "Bandits",
     "boards": "Boards",
     "search_tree": "Search tree",
 }

@@ -137,7 +137,7 @@ export function render({ model, el }) {
     make("section", { class: "panel", "aria-label": "Settings" },
       make("div", { class: "card sliders" },
         make("div", { class: "row" }, choice(model, "learner"), choice(model, "other")),
-        ...[["alpha", "gamma"], ["epsilon", "slip"], ["seed", "runs"]].map((keys) => make("div", { class: "pair" }, ...keys.map((key) => slider(model, key))))),
+        ...[["alpha", "gamma"], ["slip", "seed"], ["epsilon", "runs"]].map((keys) => make("div", { class: "pair" }, ...keys.map((key) => slider(model, key))))),
       make("div", { class: "card" }, make("div", { class: "soft" }, "Return from the start: exactly, and seen"), table),
       make("div", { class: "card stage grow" }, curve.key, curve.box),
       make("div", { class: "row" }, codeButton(model, "Python: both tables, to the last bit"), linkButton()))));
