@@ -25,6 +25,7 @@ STATES = {
     "planning": "#world=four-rooms&steps=9&slip=0.1",
     "cliff": "#alpha=0.1&steps=30000&runs=10",
     "bandits": "#method=ucb&steps=150",
+    "random_walk": "#steps=100&runs=20",
     "search_tree": "#leaves=network&steps=48&moves=b2+b1",
 }
 

@@ -54,3 +54,15 @@ def test_a_bandit_s_update_stands_in_numbers(tab):
     click(page, "episode")
     assert sum(state(page, "counts")) == 101
     assert number(page.locator("[data-figure=regret]").text_content()) == pytest.approx(state(page, "regret"), abs=0.051)
+
+
+def test_the_random_walk_shows_its_error(tab):
+    page = tab("random_walk", "#method=mc&steps=9")
+    click(page, "step")
+    last = state(page, "last")
+    assert number(page.locator("[data-term='G, the return'] span").text_content()) == last["reward"]
+    assert number(page.locator(f"[data-term='V({last['state']})'] span").text_content()) == pytest.approx(
+        last["new"], abs=5e-5
+    )
+    shown = page.locator(".readout").text_content()
+    assert f"TD(0) {state(page, 'errors', 'td')[-1]:.3f}" in shown and shown.startswith("10 episodes")

@@ -11,6 +11,7 @@ PAGES = {
     "planning": "Planning",
     "cliff": "Cliff",
     "bandits": "Bandits",
+    "random_walk": "Random walk",
     "boards": "Boards",
     "search_tree": "Search tree",
 }

@@ -9,6 +9,7 @@ const TEXTS = {
   planning: "Value and policy iteration sweep by sweep, prioritized sweeping's queue, Dyna's imagined steps: each change is framed.",
   cliff: "Sarsa and Q-learning on the same seeds: one learns the safe way and earns more, the other the short way and falls.",
   bandits: "Four ways to explore the same levers: ε-greedy, UCB, preferences, Thompson sampling; regret, exactly.",
+  random_walk: "TD(0), TD(λ) and Monte Carlo guess the same walk, episode by episode, beside the exact values.",
   boards: "Play TicTacToe, Connect Four, Othello, Go or Nim; see what a search thinks of each move, and what it is worth exactly.",
   search_tree: "Monte-Carlo tree search grows, one simulation a click: N, Q, P and U on every edge, by PUCT, Gumbel or UCT.",
 };
