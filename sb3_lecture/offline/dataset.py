@@ -15,7 +15,7 @@ they are, and is written last: a kill leaves the data of before, or the new ones
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -33,11 +33,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sb3_lecture.common.checks import Integer, Real, check_arguments
 from sb3_lecture.common.files import write_bytes, written
 from sb3_lecture.common.packing import pack, unpack
-from sb3_lecture.offline.recording import Explorer, record
+from sb3_lecture.offline.recording import COLUMNS, Array, Explorer, columns_of, record
 
 __all__ = ["Batch", "OfflineDataset"]
 
-Array = np.ndarray[Any, Any]
 LIST = "files.json"
 DAMAGED = (
     AttributeError, BadZipFile, ZlibError, ValueError, TypeError, KeyError, IndexError, EOFError, OSError, NotImplementedError,
@@ -73,8 +72,9 @@ class OfflineDataset:
     :param next_observations: s' [N, …]
     :param terminations: bool [N]
     :param truncations: bool [N]; the last row must have one of the two: mark it as truncated where a recording was cut
+    :param reference: returns that count as 0 and as 100 in normalised scores, a random player's and an expert's (default None)
     :raises ValueError: if there are no rows, their numbers differ, a reward or observation is not finite, an action or an
-        observation lies outside its space, or the last episode has no end
+        observation lies outside its space, the last episode has no end, or the expert is no better than chance
     """
 
     observation_space: spaces.Space
@@ -85,6 +85,7 @@ class OfflineDataset:
     next_observations: Array
     terminations: Array
     truncations: Array
+    reference: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_spaces(self.observation_space, self.action_space)
@@ -104,6 +105,11 @@ class OfflineDataset:
             raise ValueError(f"rewards[{row}]={self.rewards[row]} is not finite: leave that episode out")
         if not (self.terminations[-1] or self.truncations[-1]):
             raise ValueError("The last episode has no end: set truncations[-1]=True where the recording was cut")
+        if self.reference is not None:
+            low, high = (float(part) for part in self.reference)
+            if not (np.isfinite([low, high]).all() and high > low):
+                raise ValueError(f"reference={(low, high)}: an expert's return must lie above a random player's")
+            object.__setattr__(self, "reference", (low, high))
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -126,6 +132,28 @@ class OfflineDataset:
         ends = np.flatnonzero(self.terminations | self.truncations)
         return np.diff(np.cumsum(self.rewards, dtype=np.float64)[ends], prepend=0.0)
 
+    def score(self, episode_return: float) -> float | None:
+        """Return 100 (J − J_random) / (J_expert − J_random), as D4RL has it; None where there is no reference.
+
+        :param episode_return: J, a mean undiscounted return
+        """
+        if self.reference is None:
+            return None
+        low, high = self.reference
+        return 100.0 * (episode_return - low) / (high - low)
+
+    def joined(self, other: "OfflineDataset") -> "OfflineDataset":
+        """Return these rows and then another's.
+
+        :param other: of the same world
+        :raises ValueError: if it has other spaces
+        """
+        for name in ("observation_space", "action_space"):
+            if getattr(self, name) != getattr(other, name):
+                raise ValueError(f"The data have the {name} {getattr(self, name)}, the others {getattr(other, name)}")
+        columns: Any = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS}
+        return replace(self, **columns)
+
     def best_episodes(self, share: float) -> "OfflineDataset":
         """Return the episodes with the highest returns, at least one.
 
@@ -135,9 +163,7 @@ class OfflineDataset:
         returns, slices = self.returns(), list(self.episodes())
         kept = np.sort(np.argsort(-returns, kind="stable")[: max(1, int(np.ceil(share * len(slices))))])
         rows = np.concatenate([np.arange(slices[i].start, slices[i].stop) for i in kept])
-        return OfflineDataset(
-            self.observation_space, self.action_space, **{name: getattr(self, name)[rows] for name in COLUMNS}
-        )
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
     def batch(self, rows: Array, gamma: float, device: th.device | str = "cpu", env: Any = None) -> Batch:
         """Return rows as tensors.
@@ -192,10 +218,7 @@ class OfflineDataset:
             venv.seed(seed)
         explore = Explorer(venv.action_space, epsilon, noise, seed)
         rows = record(venv, -(-n_steps // venv.num_envs), model, explore, deterministic, checkpoint, progress_bar)
-        columns = {name: np.stack(column, axis=1) for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
-        columns["truncations"][:, -1] |= ~columns["terminations"][:, -1]
-        flat = {name: np.concatenate(column) for name, column in columns.items()}  # env after env
-        return cls._of(venv.observation_space, venv.action_space, flat)
+        return cls.of(venv.observation_space, venv.action_space, columns_of(rows))
 
     @classmethod
     def from_buffer(cls, buffer: ReplayBuffer) -> "OfflineDataset":
@@ -217,7 +240,7 @@ class OfflineDataset:
         last = len(order) * np.arange(1, buffer.n_envs + 1) - 1  # of each env
         truncations[last] |= ~dones[last]
         shape, actions = buffer.observation_space.shape, column(buffer.actions)
-        return cls._of(
+        return cls.of(
             buffer.observation_space,
             buffer.action_space,
             {
@@ -231,8 +254,13 @@ class OfflineDataset:
         )
 
     @classmethod
-    def _of(cls, observation_space: spaces.Space, action_space: spaces.Space, columns: dict[str, Any]) -> "OfflineDataset":
-        """Give the columns their types."""
+    def of(cls, observation_space: spaces.Space, action_space: spaces.Space, columns: dict[str, Any]) -> "OfflineDataset":
+        """Return a data set of columns of other types.
+
+        :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary
+        :param action_space: Discrete or Box
+        :param columns: name → rows, see this class
+        """
         kinds = {"rewards": np.float32, "terminations": np.bool_, "truncations": np.bool_}
         kinds["actions"] = np.int64 if isinstance(action_space, spaces.Discrete) else np.float32
         for name, kind in kinds.items():
@@ -252,6 +280,8 @@ class OfflineDataset:
         packed = pack({"observation": self.observation_space, "action": self.action_space})
         arrays = {name: getattr(self, name) for name in COLUMNS}
         arrays |= {"spaces": np.array(json.dumps(packed.tree))} | {f"space{i}": part for i, part in enumerate(packed.arrays)}
+        if self.reference is not None:
+            arrays["reference"] = np.array(self.reference, np.float64)
         if path.suffix == ".npz":
             with written(path) as beside, open(beside, "wb") as file:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -290,6 +320,9 @@ class OfflineDataset:
             found = unpack(json.loads(str(arrays["spaces"])), parts)
             observation_space, action_space = found["observation"], found["action"]
             columns = {name: arrays[name] for name in COLUMNS}
+            if "reference" in arrays:
+                low, high = np.array(arrays["reference"], np.float64)
+                columns["reference"] = (float(low), float(high))
         except DAMAGED as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{path} is no data set, or damaged: {line}") from error
@@ -297,10 +330,6 @@ class OfflineDataset:
             return cls(observation_space, action_space, **columns)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-#: the arrays of a data set, in the order of a row
-COLUMNS = tuple(field.name for field in fields(OfflineDataset))[2:]
 
 
 def _column(name: str, values: Any, action_space: spaces.Space) -> Array:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from tqdm.auto import tqdm
 
 from sb3_lecture.common.archive import read_archive, write_archive
@@ -18,8 +19,65 @@ from sb3_lecture.common.resume import get_random, set_random
 Array = np.ndarray[Any, Any]
 Row = tuple[Array, Array, Array, Array, Array, Array]  # s, a, r, s', terminated, truncated; each [n_envs, …]
 
+#: the arrays of a data set, in the order of a row
+COLUMNS = ("observations", "actions", "rewards", "next_observations", "terminations", "truncations")
 KIND = "recording"
 SECONDS = 10.0  # between two checkpoints, or twenty times what the last one took
+
+
+def row_of(observation: Any, action: Array, reward: Array, following: Any, done: Array, infos: list[dict[str, Any]]) -> Row:
+    """Return what a step of a VecEnv was, the true last observations in it.
+
+    :param observation: s [n_envs, …]
+    :param action: a [n_envs, …]
+    :param reward: r [n_envs]
+    :param following: what ``step`` returned, the next episode's first observation where one ended [n_envs, …]
+    :param done: bool [n_envs]
+    :param infos: of which the last observations and the time limits are taken
+    """
+    last = np.array(following)
+    truncated = np.zeros(len(done), np.bool_)
+    for e in np.flatnonzero(done):
+        last[e] = infos[e]["terminal_observation"]
+        truncated[e] = infos[e].get("TimeLimit.truncated", False)
+    return np.array(observation), np.array(action), np.array(reward), last, done & ~truncated, truncated
+
+
+def columns_of(rows: list[Row]) -> dict[str, Array]:
+    """Return rows by column, env after env; what still runs at the end counts as cut."""
+    columns = {name: np.stack(column, axis=1) for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
+    columns["truncations"][:, -1] |= ~columns["terminations"][:, -1]
+    return {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
+
+
+class Watched(VecEnvWrapper):
+    """Keeps in ``rows`` what whoever plays in a VecEnv lives.
+
+    :param venv: the envs
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.rows: list[Row] = []
+        self._observation: Any = None
+        self._action: Any = None
+
+    def reset(self) -> Any:
+        """Begin new episodes."""
+        self._observation = self.venv.reset()
+        return self._observation
+
+    def step_async(self, actions: Array) -> None:
+        """Note the actions and pass them on."""
+        self._action = actions
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Keep the step."""
+        following, reward, done, infos = self.venv.step_wait()
+        self.rows.append(row_of(self._observation, self._action, reward, following, done, infos))
+        self._observation = np.array(following)
+        return following, reward, done, infos
 
 
 class Explorer:
@@ -88,12 +146,7 @@ def record(
                 played, state = model.predict(observation, state, starts, deterministic)
             action = explore(played, venv.num_envs)
             following, reward, done, infos = venv.step(action)
-            last = np.array(following)
-            truncated = np.zeros(venv.num_envs, np.bool_)
-            for e in np.flatnonzero(done):
-                last[e] = infos[e]["terminal_observation"]
-                truncated[e] = infos[e].get("TimeLimit.truncated", False)
-            rows.append((np.array(observation), action, np.array(reward), last, done & ~truncated, truncated))
+            rows.append(row_of(observation, action, reward, following, done, infos))
             observation, starts = following, done
             bar.update()
             if checkpoint is not None and time.monotonic() >= due:

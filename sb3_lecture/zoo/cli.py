@@ -52,6 +52,7 @@ COMMANDS: dict[str, Command] = {
     "plot triad": Command("draw when learning diverges, and when not", "plot", "triad"),
     "plot overestimation": Command("draw by how much DQN and Double DQN overestimate", "plot", "overestimation"),
     "record": Command("record data for learners that see nothing else", "record"),
+    "record qualities": Command("record random, medium, replay, expert and mixed data of worlds", "qualities"),
     "tune": Command("search hyperparameters", "tuning_cli"),
     "tune-server": Command("share a study among machines", "tuning_cli", "server"),
     "lab": Command("open the demos in a browser", "lab"),

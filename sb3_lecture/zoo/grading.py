@@ -196,6 +196,27 @@ def offline_summary(model: BaseAlgorithm, env: VecEnv) -> str | None:
         return f"No in-support optimum: {refusal}"
 
 
+def offline_score(model: BaseAlgorithm, env: VecEnv, n_episodes: int = 20) -> str | None:
+    """Say what a model that learned from data scores between random actions (0) and an expert (100); None if not known.
+
+    :param model: the model
+    :param env: one env, wrapped as in training
+    :param n_episodes: how many are played
+    """
+    data = getattr(model, "dataset", None)
+    if getattr(data, "reference", None) is None:
+        return None
+    from stable_baselines3.common.evaluation import evaluate_policy
+
+    returns = evaluate_policy(model, env, n_episodes, return_episode_rewards=True)[0]
+    mean = float(np.mean(returns))  # type: ignore[arg-type]
+    low, high = data.reference  # type: ignore[union-attr]
+    return (
+        f"Normalised score: {data.score(mean):.1f} (return {mean:.2f} over {n_episodes} episodes, random {low:.2f}, "  # type: ignore[union-attr]
+        f"expert {high:.2f})"
+    )
+
+
 def own_values(model: BaseAlgorithm, observations: np.ndarray) -> np.ndarray | None:
     """Return what a model itself holds its states to be worth: max Q, or its critic's value.
 

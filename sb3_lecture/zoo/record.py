@@ -27,6 +27,7 @@ RANDOM = "random"
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description = "Record transitions of a trained agent, of random actions or of a mixture, into one file."
+    parser.epilog = "The standard data sets of worlds: record qualities, with its own --help."
     parser.add_argument("--algo", default=RANDOM, help="random (default), or the algorithm of a run in the log folder")
     parser.add_argument("--env", help="environment id; default: that of the algorithm's newest run")
     parser.add_argument("-n", "--n-steps", type=steps, default=20_000, help="transitions, default 20000")

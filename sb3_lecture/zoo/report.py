@@ -45,6 +45,8 @@ def finish(manager: LectureExperimentManager, model: BaseAlgorithm, enjoy_comman
             if (offline := grading.offline_summary(model, env)) is not None:
                 print(offline)
             pictures += _value_map(run, grade)
+        if (score := grading.offline_score(model, env)) is not None:
+            print(score)
     finally:
         env.close()
     for line in match_lines(read_board(run)):
