@@ -27,6 +27,7 @@ from .offline.dataset import OfflineDataset as OfflineDataset
 from .offline.iql import IQL as IQL
 from .offline.td3bc import TD3BC as TD3BC
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic
+from .policy_gradient.mpo import MPO as MPO
 from .policy_gradient.ppo_penalty import PPOPenalty as PPOPenalty
 from .policy_gradient.reinforce import REINFORCE as REINFORCE
 from .policy_gradient.sac_discrete import SACDiscrete as SACDiscrete
@@ -67,6 +68,7 @@ __all__ = [
     "IQN",
     "LSTD",
     "MCCFR",
+    "MPO",
     "REINFORCE",
     "RLHF",
     "SFT",

@@ -41,6 +41,7 @@ PLACES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "BareboneDQN": ("DQN", "QRDQN", "", {"replay": True, "target_network": True}),
     "value_based": ("DQN", "QRDQN", "", {}),
     "SACDiscrete": ("SAC DQN", "", "torques", {}),
+    "MPO": ("SAC DQN", "", "", {}),
     "tabular": ("DQN", "QRDQN", "Lecture/CliffWalking-v0", {}),
     "linear": ("DQN", "QRDQN", "Lecture/CliffWalking-v0", {}),
     "evolutionary": ("A2C", "ARS", "", {"population_size": 4}),

@@ -19,6 +19,7 @@ from sb3_lecture.evolutionary.base import PopulationAlgorithm
 from sb3_lecture.evolutionary.cma_es import CMAES
 from sb3_lecture.evolutionary.evolution_strategies import EvolutionStrategies
 from sb3_lecture.evolutionary.genetic_algorithm import GeneticAlgorithm
+from sb3_lecture.policy_gradient.mpo import MPO
 from sb3_lecture.policy_gradient.sac_discrete import SACDiscrete
 from sb3_lecture.value_based.barebone_dqn import BareboneDQN
 from sb3_lecture.value_based.deep_q_learning import DeepQLearning
@@ -111,6 +112,14 @@ TABLE = {
         "gumbel_temperature": ({"actor_gradient": "gumbel_softmax", "gumbel_temperature": 5.0},
                                {"actor_gradient": "gumbel_softmax"}),
     }),
+    MPO: (
+        SGD | BOX | {"learning_starts": 5, "buffer_size": 100, "batch_size": 4, "target_update_interval": 3,
+                     "epsilon_std": 0.01},
+        OFF_POLICY | {
+            "n_samples": 5, "epsilon": 0.01, "epsilon_mean": 0.5, "epsilon_std": 0.5, "multiplier_learning_rate": 1.0,
+            "multiplier_init": 1.0, "multiplier_init_std": 1.0, "target_update_interval": 5, "max_grad_norm": 1e-3,
+        },
+    ),
     BareboneDQN: (
         SGD | REPLAY | {"target_network": True, "target_update_interval": 4, "buffer_size": 100, "batch_size": 4,
                         "exploration_fraction": 0.5},

@@ -86,6 +86,7 @@ ALGORITHMS: dict[str, Row] = {
     "semi_gradient_td": Row("sb3_lecture.linear.semi_gradient_td:SemiGradientTD", "sample_semi_gradient_td"),
     # ours: policy gradients
     "actor_critic": Row("sb3_lecture.policy_gradient.actor_critic:ActorCritic", "sample_actor_critic"),
+    "mpo": Row("sb3_lecture.policy_gradient.mpo:MPO", "sample_mpo"),
     "ppo_penalty": Row("sb3_lecture.policy_gradient.ppo_penalty:PPOPenalty", "sample_ppo_penalty"),
     "reinforce": Row("sb3_lecture.policy_gradient.reinforce:REINFORCE", "sample_reinforce"),
     "sac_discrete": Row("sb3_lecture.policy_gradient.sac_discrete:SACDiscrete", "sample_sac_discrete"),

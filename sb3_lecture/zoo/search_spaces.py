@@ -270,6 +270,17 @@ def sample_sac_discrete(trial: Trial, *_: Any) -> Space:
     return {**_off_policy(trial), "tau": trial.suggest_float("tau", 1e-3, 0.1, log=True)}
 
 
+def sample_mpo(trial: Trial, *_: Any) -> Space:
+    """MPO: how far q and the policy may go, and how often the copies are renewed."""
+    return {
+        **_off_policy(trial),
+        "epsilon": trial.suggest_float("epsilon", 0.01, 1.0, log=True),
+        "epsilon_mean": trial.suggest_float("epsilon_mean", 1e-3, 0.1, log=True),
+        "epsilon_std": trial.suggest_float("epsilon_std", 1e-6, 1e-2, log=True),
+        "target_update_interval": 2 ** trial.suggest_int("target_update_interval_pow", 3, 8),
+    }
+
+
 def sample_crossq(trial: Trial, *_: Any) -> Space:
     """CrossQ: no target network, so no τ."""
     return {**_off_policy(trial), "policy_delay": trial.suggest_int("policy_delay", 1, 4)}

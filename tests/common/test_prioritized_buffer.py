@@ -262,3 +262,18 @@ def test_its_file_goes_on_with_the_same_draws(tmp_path, small):
         for a, b in zip(*batches, strict=True):
             for x, y in zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else [(a, b)]:
                 np.testing.assert_array_equal(x, y)
+
+
+def test_a_cut_is_a_time_limit_of_the_running_episodes_alone():
+    buffer = PrioritizedReplayBuffer(8, BOX, ACTIONS, device="cpu", n_envs=2)
+    buffer.cut()  # nothing is there
+    assert not buffer.timeouts.any()
+    obs = np.zeros((2, 2), np.float32)
+    buffer.add(obs, obs, np.zeros(2, np.int64), np.zeros(2), np.array([True, False]), [{}, {}])
+    buffer.cut()
+    np.testing.assert_array_equal(buffer.timeouts, [[0, 1], [0, 0], [0, 0], [0, 0]])
+
+
+def test_the_smallest_buffers():
+    sizes = [PrioritizedReplayBuffer(1, BOX, ACTIONS, optimize_memory_usage=shared).buffer_size for shared in (False, True)]
+    assert sizes == [1, 2]  # one row is written next, and cannot be drawn, where observations are shared
