@@ -109,7 +109,7 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
             self.n_envs = 1
         if self.env is not None or self.observation_space is None:  # a loaded model that only plays needs no data
             if self.dataset is None and self.source and not self.source.startswith(RANDOM):
-                self._read()
+                self.read_data()
         if self.dataset is not None:
             self._fit()
         elif self.observation_space is None:
@@ -129,8 +129,11 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
 
     # ------------------------------------------------------------------ data
 
-    def _read(self) -> None:
-        """Read or record the data, once."""
+    def read_data(self) -> None:
+        """Read or record the data, once; ``learn`` does so first.
+
+        :raises ValueError: if the model was saved without its data, or there is no env to record in
+        """
         if self.dataset is not None:
             return
         if not self.source:
@@ -206,7 +209,7 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
         :param progress_bar: show a progress bar
         :return: the model itself
         """
-        self._read()
+        self.read_data()
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )

@@ -19,7 +19,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Other pictures: plot compare ALGO… (learners on one world over many seeds), plot dream RUN (what a world model "
         "foretells), plot estimators (gradient estimators' bias and variance), plot triad (when learning diverges), plot "
-        "overestimation (DQN and Double DQN, exactly); each has its own --help."
+        "overestimation (DQN and Double DQN, exactly), plot offline RUN (data and policy); each has its own --help."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder that holds runs")
     parser.add_argument("-o", "--output", metavar="FILE", help="the curves; default: learning_curve.png beside the runs")

@@ -66,6 +66,19 @@ def test_bc_becomes_the_behaviour_and_is_worth_what_that_is():
     assert grader.grade(model, deterministic=False).value == pytest.approx(exact, abs=0.1)
 
 
+def test_bc_of_the_best_episodes_is_what_these_did():
+    """Four episodes of one step, of returns 1 to 4: the better half took action 1 once of two, the best took 0."""
+    ends, rows = np.ones(4, bool), np.zeros(4, int)
+    data = OfflineDataset(
+        spaces.Discrete(1), spaces.Discrete(3), rows, np.array([2, 1, 2, 0]), np.arange(1.0, 5.0), rows, ends, ~ends
+    )
+    for share, expected in ((1.0, [0.25, 0.25, 0.5]), (0.5, [0.5, 0.0, 0.5]), (0.25, [1.0, 0.0, 0.0]), (0.1, [1.0, 0.0, 0.0])):
+        model = BC("MlpPolicy", dataset=data, top_share=share, batch_size=64, **TABLES).learn(300)
+        with th.no_grad():
+            pi = model.policy.get_distribution(th.zeros(1, dtype=th.long)).distribution.probs[0].numpy()
+        np.testing.assert_allclose(pi, expected, atol=0.06)
+
+
 @pytest.mark.parametrize(("cls", "kwargs"), [(BCQ, {"tau": 0.2}), (CQL, {"tau": 0.2, "alpha": 0.3}),
                                              (IQL, {"tau": 0.2, "expectile": 0.95, "beta": 20.0}),
                                              (AWAC, {"tau": 0.2, "temperature": 0.1})])  # fmt: skip
@@ -195,7 +208,7 @@ def test_what_does_not_fit_is_one_line(tmp_path):
         (lambda: BC("MlpPolicy", "CartPole-v1", "random:many"), "dataset='random:many' must name a number"),
         (lambda: BC("MlpPolicy", "CartPole-v1", "random:0"), "dataset=0"),
         (lambda: BC("MlpPolicy", "CartPole-v1", ""), "must be an OfflineDataset, its path"),
-        (lambda: CQL("MlpPolicy", "Pendulum-v1"), "Discrete"),
+        (lambda: CQL("MlpPolicy", "Pendulum-v1", n_action_samples=0), "n_action_samples=0"),
         (lambda: BCQ("MlpPolicy", dataset=OfflineDataset.record("Pendulum-v1", 3)), "learns from actions of Discrete"),
         (lambda: IQL("MlpPolicy", "CartPole-v1", expectile=1.0), "expectile=1.0"),
         (lambda: BC("MlpPolicy", VecNormalize(make_vec_env("CartPole-v1"))), "normalize_observations=True"),
