@@ -67,7 +67,7 @@ REASONS = {
     "learning": r"C51 test_eval_success_logging.* > 0.5",
     "name": r"DQN_1",
     "parts": r"Policy \w+ unknown|no attribute '(dones|observations|replay_buffer|q_net|quantile_net|actor)'"
-    r"|no attribute 'target_update_interval'|needs a PrioritizedReplayBuffer"
+    r"|no attribute 'target_update_interval'|'Network' object has no attribute 'predict'|needs a PrioritizedReplayBuffer"
     r"|(?!Bare)\w+ test_(save_load_no_target|warn_dqn)|(?!Bare|SAC)\w+ test_(warn_buffer\[True|offpolicy_multi)"
     r"|(\w*CFR\w*|\w*RNaD|MagnetPPO) test_checkpoint_additional_info"
     r"|SACDiscrete test_save_load_pytorch_var|'async_eval'|specified policy kwargs|test_ars_n_top",

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
-from tqdm.auto import tqdm
 
 from sb3_lecture.common.archive import read_archive, write_archive
 from sb3_lecture.common.env_state import get_env_state, set_env_state
@@ -139,7 +139,7 @@ def record(
     if checkpoint is not None and Path(checkpoint).exists():
         rows, observation, state, starts = _go_on(Path(checkpoint), venv, explore, asked)
     due = time.monotonic() + SECONDS
-    with tqdm(total=n_rows, initial=len(rows), disable=not progress_bar, unit="step") as bar:
+    with _bar(n_rows, len(rows), progress_bar) as bar:
         while len(rows) < n_rows:
             played = None
             if model is not None:
@@ -148,12 +148,21 @@ def record(
             following, reward, done, infos = venv.step(action)
             rows.append(row_of(observation, action, reward, following, done, infos))
             observation, starts = following, done
-            bar.update()
+            if bar is not None:
+                bar.update()
             if checkpoint is not None and time.monotonic() >= due:
                 began = time.monotonic()
                 _save(Path(checkpoint), venv, explore, asked, rows, (observation, state, starts))
                 due = time.monotonic() + max(SECONDS, 20 * (time.monotonic() - began))
     return rows[:n_rows]
+
+
+def _bar(n_rows: int, done: int, shown: bool) -> Any:
+    if not shown:
+        return nullcontext()
+    from tqdm.auto import tqdm  # comes with SB3's extra and with rl_zoo3
+
+    return tqdm(total=n_rows, initial=done, unit="step")
 
 
 def _settings(venv: VecEnv, model: BaseAlgorithm | None, explore: Explorer) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
 import sb3_lecture_envs  # noqa: F401
@@ -78,3 +79,12 @@ def test_the_pair_that_reset_gives_is_no_observation():
     model = SemiGradientQ("LinearPolicy", CAR)
     with pytest.raises(ValueError, match=r"pair \(observation, info\)"):
         model.predict(model.env.envs[0].reset())
+
+
+def test_the_largest_weight_is_logged():
+    model = SemiGradientQ("LinearPolicy", gym.make(WALK, n=1), seed=0).learn(10, log_interval=None)
+    with th.no_grad():
+        model.policy.weights[:] = 0.25
+        model.policy.weights[0, 1] = -3.0
+    model._record_logs()
+    assert model.logger.name_to_value["train/largest_weight"] == 3.0
