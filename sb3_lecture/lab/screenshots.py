@@ -1,10 +1,12 @@
 """Pictures of every page, by the system's Chromium: for the documentation, and for looking at every size and theme."""
 
 import argparse
+import itertools
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ STATES = {
     "cliff": "#alpha=0.1&steps=30000&runs=10",
     "bandits": "#method=ucb&steps=150",
     "random_walk": "#steps=100&runs=20",
+    "runs": "#window=50&run=0",
     "search_tree": "#leaves=network&steps=48&moves=b2+b1",
 }
 
@@ -38,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Take pictures of the lab's pages.")
     parser.add_argument("pages", nargs="*", default=list(PAGES), help=f"of {', '.join(PAGES)} (default: all)")
     parser.add_argument("--folder", type=Path, default=Path("docs"), help="where to put lab_<page>.png (default docs)")
+    parser.add_argument("--log-folder", help="runs for the page of runs (default: some are trained for it)")
     parser.add_argument("--all-sizes", action="store_true", help="1280 × 720 in both themes, 360 wide, 4k")
     args = parser.parse_args(argv)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -45,10 +49,27 @@ def main(argv: Sequence[str]) -> int:
         parser.error("no Chromium on this machine: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    code = "import sys; from sb3_lecture.zoo.cli import main; sys.exit(main(sys.argv[1:]))"
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, "lab", "--no-browser", "--port", "0"], stdout=subprocess.PIPE, text=True
-    )
+    place = tempfile.TemporaryDirectory()
+    logs = args.log_folder or place.name
+    command = [sys.executable, "-c", "import sys; from sb3_lecture.zoo.cli import main; sys.exit(main(sys.argv[1:]))"]
+    if "runs" in args.pages and args.log_folder is None:
+        for algo, seed in itertools.product(("sarsa", "q_learning"), range(4)):
+            words = [
+                "train",
+                "--algo",
+                algo,
+                "--env",
+                "Lecture/CliffWalking-v0",
+                "--seed",
+                str(seed),
+                "-n",
+                "20000",
+                "-f",
+                logs,
+            ]
+            subprocess.run([*command, *words, "--no-progress"], check=True, stdout=subprocess.DEVNULL)
+    words = ["lab", "--no-browser", "--port", "0", "-f", logs]
+    server = subprocess.Popen([*command, *words], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
         found = re.search(r"http://\S+", server.stdout.readline())
@@ -72,4 +93,5 @@ def main(argv: Sequence[str]) -> int:
     finally:
         server.terminate()
         server.wait()
+        place.cleanup()
     return 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 
 from sb3_lecture.lab.guard import Guard
 from sb3_lecture.lab.messages import LONGEST_MESSAGE
-from sb3_lecture.lab.pages import PAGES, make_page
+from sb3_lecture.lab.pages import OPTIONS, PAGES, make_page
 from sb3_lecture.lab.session import Session
 
 STATIC = Path(__file__).parent / "static"
@@ -50,6 +50,15 @@ def make_app(token: str, port: int, names: tuple[str, ...] = ("localhost",)) -> 
     async def pages(request: Request) -> Response:
         return JSONResponse({"pages": [{"name": name, "title": title} for name, title in PAGES.items()]})
 
+    async def run_file(request: Request) -> Response:
+        from sb3_lecture.lab import log_folder
+
+        try:
+            path = log_folder.current().file(request.path_params["number"], request.path_params["place"])
+        except (IndexError, OSError):
+            return PlainTextResponse("There is no such file.\n", 404)
+        return FileResponse(path)
+
     async def talk(websocket: WebSocket) -> None:
         name = websocket.path_params["name"]
         await websocket.accept()
@@ -68,6 +77,7 @@ def make_app(token: str, port: int, names: tuple[str, ...] = ("localhost",)) -> 
         Route("/", shell),
         Route("/page/{name}", shell),
         Route("/pages.json", pages),
+        Route("/run/{number:int}/{place:int}", run_file),
         WebSocketRoute("/talk/{name}", talk),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
@@ -126,15 +136,19 @@ def _say(line: str) -> None:
     print(line, flush=True)  # into a pipe, too, at once
 
 
-def serve(host: str = "127.0.0.1", port: int = PORT, browser: bool = True, say: Callable[[str], None] = _say) -> int:
+def serve(
+    host: str = "127.0.0.1", port: int = PORT, browser: bool = True, say: Callable[[str], None] = _say, logs: str = "logs"
+) -> int:
     """Serve the lab until Ctrl-C.
 
     :param host: interface to listen at
     :param port: first choice
     :param browser: whether to open one
     :param say: what prints a line
+    :param logs: the folder whose runs are shown
     :return: exit code
     """
+    OPTIONS["logs"] = logs
     with open_socket(host, port) as listener, contextlib.suppress(KeyboardInterrupt):
         taken, token = listener.getsockname()[1], user_token()
         shown = f"[{host}]" if ":" in host else {"0.0.0.0": "127.0.0.1"}.get(host, host)

@@ -71,14 +71,14 @@ class _Recorder(BaseCallback):
         """Env steps until the next stop."""
         now = self.model.num_timesteps
         later = CHECKPOINTS[np.searchsorted(CHECKPOINTS, now, side="right") :]
-        stops = [int(step) for step in later[:1]]
+        stops = [int(step) for step in later[:1]] if self.run.graded else []
         if self.goal is not None:
             stops += [step for step in (self.goal - 1, self.goal) if step > now]
         return min(stops) - now if stops else 2**40
 
     def _on_step(self) -> bool:
         now = self.model.num_timesteps
-        if now in CHECKPOINTS:
+        if self.run.graded and now in CHECKPOINTS:
             self.run.note_regret(now)
         if self.goal is not None and now == self.goal - 1:
             self.run.note_before()
@@ -96,18 +96,20 @@ class TabularRun:
     :param epsilon: probability of a random action, constant
     :param seed: of the learner and the world
     :param window: episodes that are remembered
+    :param graded: whether the exact regret is noted on the way
     """
 
     def __init__(
-        self, env: TabularEnv, learner: str, arguments: dict[str, Any], epsilon: float, seed: int, window: int = 100
-    ) -> None:
+        self, env: TabularEnv, learner: str, arguments: dict[str, Any], epsilon: float, seed: int, window: int = 100,
+        graded: bool = True,
+    ) -> None:  # fmt: skip
         self.mdp, self.layout, self.learner = env.mdp, env.layout, learner
         self.model = getattr(sb3_lecture, (LEARNERS | WITH_MODEL)[learner][0])(
             "TabularPolicy", TimeLimit(env, MAX_EPISODE_STEPS), seed=seed, exploration_fraction=0.0,
             exploration_initial_eps=epsilon, exploration_final_eps=epsilon, stats_window_size=window, **arguments,
         )  # fmt: skip
-        self.gamma = float(self.model.gamma)
-        self.curve: list[tuple[int, float]] = [(0, self.regret())]
+        self.gamma, self.graded = float(self.model.gamma), graded
+        self.curve: list[tuple[int, float]] = [(0, self.regret())] if graded else []
         self.transition: Transition | None = None
         self.before = self.model.q_table.copy()  # [S, A], the table that the last step met
         self._state = 0

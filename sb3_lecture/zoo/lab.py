@@ -17,6 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="interface to listen at; others than this machine's own are warned of"
     )
+    parser.add_argument("-f", "--log-folder", default="logs", help="folder of the runs that are shown (default logs)")
     parser.add_argument("--no-browser", action="store_true", help="print the URL and open no browser")
 
 
@@ -33,6 +34,6 @@ def run(args: argparse.Namespace) -> int:
     from sb3_lecture.lab.server import serve
 
     try:
-        return serve(args.host, args.port, not args.no_browser)
+        return serve(args.host, args.port, not args.no_browser, logs=args.log_folder)
     except OSError as error:
         raise UserError(f"--host {args.host} --port {args.port}: {error.strerror or error}") from error

@@ -5,6 +5,8 @@ import shutil
 import pytest
 from lab_helpers import Lab, settled
 
+from sb3_lecture.lab import pages
+
 for package in ("starlette", "uvicorn", "websockets"):
     pytest.importorskip(package, reason=f"the lab needs {package}: pip install 'sb3-lecture[lab]'")
 
@@ -13,6 +15,7 @@ for package in ("starlette", "uvicorn", "websockets"):
 def lab(tmp_path_factory):
     """One lab for all tests of a process."""
     lab = Lab(tmp_path_factory.mktemp("state"))
+    pages.OPTIONS["logs"] = str(lab.folder / "logs")  # what pages of the tests' own look at, too
     yield lab
     lab.stop()
 

@@ -19,7 +19,7 @@ class Lab:
         # Ctrl-C counts, though what runs the tests may ignore it, as a shell's background jobs do
         code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         code += "from sb3_lecture.zoo.cli import main; sys.exit(main(sys.argv[1:]))"
-        command = [sys.executable, "-c", code, "lab", "--no-browser", "--port", str(port)]
+        command = [sys.executable, "-c", code, "lab", "--no-browser", "--port", str(port), "-f", str(self.folder / "logs")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         self.said = []
         while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/\?token=(\S+)", self.said[-1] if self.said else "")):

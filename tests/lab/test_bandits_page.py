@@ -11,7 +11,7 @@ from sb3_lecture.lab.pages import make_page
 
 def page_with(**changes):
     page = make_page("bandits")
-    page.set(changes)
+    page.set({"tasks": 1, **changes})
     return page
 
 
@@ -84,7 +84,7 @@ def test_the_book_s_testbed():
     """Sutton & Barto 2018, figure 2.2: after 1000 pulls ε = 0.1 pulls the best lever in about 80 %, ε = 0.01 in about 60 %."""
     share = {}
     for epsilon in (0.0, 0.01, 0.1):
-        made = play("epsilon", 10, 1000, 600, epsilon, seed=0)
+        made = play("epsilon", 10, 1000, 400, epsilon, seed=0)
         best = made.worth.argmax(axis=1)
         share[epsilon] = (made.actions[:, 900:] == best[:, None]).mean()
     assert share[0.1] == pytest.approx(0.80, abs=0.05)

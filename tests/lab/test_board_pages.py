@@ -78,6 +78,8 @@ def test_the_perfect_player_never_loses_to_any_line_of_play(side):
 def test_both_sides_at_their_best_draw_tic_tac_toe():
     page = page_with()
     page.do("episode")
+    while page.playing:
+        assert page.tick()
     board = page.state()["board"]
     assert board["over"] and board["result"] == 0 and len(page.settings["moves"].split()) == 9
     assert page.state()["verdict"] == "The game is drawn."

@@ -135,7 +135,10 @@ def test_the_same_settings_are_the_same_picture(world):
     page.set({"steps": 20})
     again = page_with(**page.settings)
     assert encode(again.state()) == encode(page.state())
-    assert len(json.loads(encode(page.state()))["curve"]["value"]) == 20
+    curve = json.loads(encode(page.state()))["curve"]
+    assert curve["steps"][0] == 1 and curve["steps"][-1] == 20
+    for steps, value in zip(curve["steps"], curve["value"], strict=True):
+        assert value == pytest.approx(page.growing.after(page.root, steps).root_value, abs=1e-6)
 
 
 def test_the_budget_bounds_the_simulations():

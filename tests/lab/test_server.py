@@ -139,6 +139,14 @@ def test_no_other_file_is_served(lab, path):
     assert request(lab, path, Cookie=cookie(lab))[0] == 404
 
 
+@pytest.mark.parametrize(
+    "path", ["/run/0/0", "/run/-1/0", "/run/99999999999999999999/0", "/run/0/../../etc/passwd", "/run/x/y"]
+)
+def test_no_file_is_had_by_a_number_that_is_none(lab, path):
+    assert request(lab, path, Cookie=cookie(lab))[0] == 404
+    assert request(lab, path)[0] == 403
+
+
 def test_only_numbers_and_our_names_are_hosts():
     guard = Guard(None, "t", 80, ("localhost", "box"))
     assert guard._is_ours("box") and guard._is_ours("10.0.0.1:80") and guard._is_ours("[::1]:80")

@@ -14,7 +14,10 @@ PAGES = {
     "random_walk": "Random walk",
     "boards": "Boards",
     "search_tree": "Search tree",
+    "runs": "Runs",
 }
+#: what the command line has said and pages need: the folder of the runs
+OPTIONS = {"logs": "logs"}
 
 
 def make_page(name: str) -> Page:

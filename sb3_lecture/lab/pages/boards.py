@@ -39,6 +39,7 @@ class BoardsPage(Page):
 
     def __init__(self) -> None:
         super().__init__()
+        self._hurried = False
         self._open_game()
 
     @staticmethod
@@ -123,9 +124,21 @@ class BoardsPage(Page):
         self.advance(1)
 
     def do_episode(self) -> None:
-        """Play to the end of the game."""
-        self.playing = False
-        self.advance(self.game.max_plies)
+        """Play to the end of the game, a move a frame: a long search would let nobody else come to speak."""
+        self.do_play()
+        self._hurried = True
+
+    def do_play(self) -> None:
+        """Go on by itself, at the pace of ``speed``."""
+        super().do_play()
+        self._hurried = False
+
+    def tick(self) -> bool:
+        """A thirtieth of a second has passed."""
+        if self._hurried:
+            self.advance(1)
+            return True
+        return super().tick()
 
     def do_reset(self) -> None:
         """A new game."""

@@ -75,8 +75,9 @@ class CliffPage(Page):
             name, steps = settings[side], settings[STEPS]
             if anew or side not in self.runs or self.runs[side].steps > steps:
                 env = CliffWalkingEnv(slip=settings["slip"])
-                run = TabularRun(env, name, self.arguments(), settings["epsilon"], settings["seed"], window=LARGEST)
-                self.runs[side] = run
+                self.runs[side] = TabularRun(
+                    env, name, self.arguments(), settings["epsilon"], settings["seed"], window=LARGEST, graded=False
+                )
             self.runs[side].train_to(steps)
             returns = [np.array(self.runs[side].episodes()[0])]
             returns += [self._returns_of(name, settings["seed"] + i) for i in range(1, int(settings["runs"]))]

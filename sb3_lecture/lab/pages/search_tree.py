@@ -20,6 +20,7 @@ MAZE = "maze"
 MOVES = ("up", "right", "down", "left")
 GAMMA = 0.9  # of the maze
 WORLDS = {name: GAMES[name].title for name in ("tic_tac_toe", "connect_four")} | {MAZE: "Lecture maze"}
+POINTS = 8  # of the curve
 LARGEST = 200  # simulations
 SELECTIONS = {"puct": "PUCT", "gumbel": "Gumbel", "uct": "UCT"}
 
@@ -54,7 +55,7 @@ class SearchTreePage(Page):
     def __init__(self) -> None:
         super().__init__()
         self._made: tuple[Any, ...] = ()
-        self._curve: list[float] = []
+        self._curve: dict[int, float] = {}
         self._set_up()
 
     @staticmethod
@@ -73,7 +74,7 @@ class SearchTreePage(Page):
         if self._made == key:
             return
         world, self.problem, self.over = settings["world"], "", False
-        self._curve, self._made = [], key
+        self._curve, self._made = {}, key
         if world == MAZE:
             self.simulator: Any = TabularSimulator(_maze().mdp, GAMMA)
             self.root, self.cell = np.array([0]), 0
@@ -211,7 +212,7 @@ class SearchTreePage(Page):
                 "next": [-1 if w is None else int(w.score.argmax()) for w in weighed],
                 "chosen": self._chosen(grown) if t else -1, "root_value": grown.root_value,
             },
-            "last": self._last(grown, t), "curve": self._course(t, exact[0]), "networked": self.networked,
+            "last": self._last(grown, t), "curve": self._course(grown, t, exact[0]), "networked": self.networked,
             "priors": grown.rule.kind != UCT,
         }  # fmt: skip
 
@@ -236,12 +237,15 @@ class SearchTreePage(Page):
             )  # fmt: skip
         return steps
 
-    def _course(self, t: int, exact: np.ndarray) -> dict[str, Any]:
-        """The root's value after each simulation; the exact one."""
-        while len(self._curve) < t:
-            self._curve.append(self.growing.after(self.root, len(self._curve) + 1).root_value)
+    def _course(self, grown: Grown, t: int, exact: np.ndarray) -> dict[str, Any]:
+        """The root's value after some numbers of simulations up to the present one; the exact value."""
+        steps = np.unique(np.round(np.geomspace(1, t, POINTS)).astype(int)).tolist() if t else []
+        self._curve[t] = grown.root_value
+        for n in steps:
+            if n not in self._curve:
+                self._curve[n] = self.growing.after(self.root, n).root_value
         best = None if np.isnan(exact).all() else float(np.nanmax(exact))
-        return {"value": self._curve[:t], "exact": best}
+        return {"steps": steps, "value": [self._curve[n] for n in steps], "exact": best}
 
     def code(self) -> dict[str, str]:
         """The command and the Python that do the same."""

@@ -4,9 +4,9 @@ import uPlot from "./vendor/uPlot.js";
 import { css, make } from "./parts.js";
 
 // series: [{ label, color (a CSS variable), dash, steps }]
-export function chart(label, series, { log = false, xLabel = "", min = null, range = null, atLeast = 0 } = {}) {
+export function chart(label, series, { log = false, xLabel = "", min = null, range = null, atLeast = 0, bands = [] } = {}) {
   const box = make("div", { class: "chart", role: "img", "aria-label": label });
-  const key = make("div", { class: "soft row" }, ...series.map((s) => make("span", { class: s.color.slice(2) }, `${s.dash ? "┅" : "━"} ${s.label}`)));
+  const key = make("div", { class: "soft row" }, ...series.filter((s) => s.label).map((s) => make("span", { class: s.color.slice(2) }, `${s.dash ? "┅" : "━"} ${s.label}`)));
   let plot = null;
   let data = [[], ...series.map(() => [])];
   const build = () => {
@@ -23,7 +23,8 @@ export function chart(label, series, { log = false, xLabel = "", min = null, ran
         axis({ size: 4 * size, values: (u, ticks) => ticks.map((t) => Number(t.toFixed(6)).toLocaleString("en")) }),
       ],
       legend: { show: false },
-      series: [{}, ...series.map((s) => ({ label: s.label, stroke: css(s.color), width: 2, dash: s.dash, points: { show: false }, spanGaps: false }))],
+      bands: bands.map(({ series: pair, color }) => ({ series: pair, fill: `${css(color)}33` })),
+      series: [{}, ...series.map((s) => ({ label: s.label, stroke: css(s.color), width: s.width ?? 2, dash: s.dash, points: { show: false }, spanGaps: false }))],
     }, data, box);
   };
   new ResizeObserver(() => {

@@ -11,6 +11,7 @@ const TEXTS = {
   bandits: "Four ways to explore the same levers: ε-greedy, UCB, preferences, Thompson sampling; regret, exactly.",
   random_walk: "TD(0), TD(λ) and Monte Carlo guess the same walk, episode by episode, beside the exact values.",
   boards: "Play TicTacToe, Connect Four, Othello, Go or Nim; see what a search thinks of each move, and what it is worth exactly.",
+  runs: "The logs folder: seeds grouped, mean and 95 % band beside the exact optimum, pictures and videos.",
   search_tree: "Monte-Carlo tree search grows, one simulation a click: N, Q, P and U on every edge, by PUCT, Gumbel or UCT.",
 };
 

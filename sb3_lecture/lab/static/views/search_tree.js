@@ -221,8 +221,8 @@ export function render({ model, el }) {
     body.replaceChildren(...rows.map(({ name, a }) => make("tr", { class: `${now.exact[chosen][a] !== null && now.exact[chosen][a] > top - 1e-9 ? "best " : ""}${now.next[chosen] === a ? "next" : ""}`, "data-edge": name },
       make("td", {}, name), make("td", {}, number(now.visits[chosen][a])), make("td", {}, show(now.q[chosen][a], 2)), make("td", { class: "truth" }, show(now.exact[chosen][a], 2)), make("td", {}, model.get("priors") ? show(now.prior[chosen][a], 2) : "–"),
       make("td", {}, now.bonus[chosen][a] === null ? "∞" : number(now.bonus[chosen][a], 2)), make("td", {}, now.score[chosen][a] === null ? (now.bonus[chosen][a] === null ? "∞" : "–") : number(now.score[chosen][a], 2)))));
-    const { value, exact } = model.get("curve");
-    curve.set([value.map((_, i) => i + 1), value, value.map(() => exact)]);
+    const { steps, value, exact } = model.get("curve");
+    curve.set([steps, value, value.map(() => exact)]);
     const named = now.chosen >= 0 ? names()[now.chosen] : "";
     const rootBest = now.chosen >= 0 && now.exact[0][now.chosen] !== null ? (now.exact[0][now.chosen] > best(0) - 1e-9 ? ", which is optimal" : ", which is a mistake") : "";
     readout.textContent = settings.steps === 0 ? "A bare root. Press One simulation." : `${number(settings.steps)} of ${number(settings.budget)} simulations, ${number(now.parent.length)} nodes. The move found: ${named}${rootBest}. Root ${number(now.root_value, 3)}${exact === null ? "" : `, exactly ${number(exact, 3)}`}.`;
