@@ -24,6 +24,7 @@ from .offline.bc import BC as BC
 from .offline.bcq import BCQ as BCQ
 from .offline.cql import CQL as CQL
 from .offline.dataset import OfflineDataset as OfflineDataset
+from .offline.decision_transformer import DecisionTransformer as DecisionTransformer
 from .offline.iql import IQL as IQL
 from .offline.td3bc import TD3BC as TD3BC
 from .policy_gradient.actor_critic import ActorCritic as ActorCritic

@@ -36,6 +36,7 @@ __all__ = ["Missing", "Packed", "allow", "name_of", "pack", "resolve", "unpack"]
 
 #: modules that were renamed: files name the old ones
 RENAMED = {
+    "sb3_lecture.preferences.transformer": "sb3_lecture.common.transformer",
     "sb3_lecture.model_based.world_model_policy": "sb3_lecture.model_based.world_models_policy",
     "sb3_lecture.model_based.vae": "sb3_lecture.model_based.world_models_vae",
     "sb3_lecture.model_based.mdn_rnn": "sb3_lecture.model_based.world_models_mdn_rnn",

@@ -3,6 +3,9 @@
 A learner states its loss in ``train_step``; nothing here knows of any. ``learn(n)`` takes n gradient steps, and
 ``num_timesteps`` counts them: schedules, callbacks and logs run by them. The env is for evaluation, and to record data in
 where ``dataset="random:N"``; without an env the spaces come from the data.
+
+From data to the world: with ``online=True`` (``IQL.load("iql.zip", env=env, online=True)``) ``learn(n)`` goes on in the env for
+n of its steps, one gradient step each; episodes join the data as they end, as in AWAC (Nair et al. 2020, algorithm 1).
 """
 
 import sys
@@ -20,11 +23,12 @@ from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from sb3_lecture.common.checkpoint import SafeSave
-from sb3_lecture.common.checks import FLAG, Integer, check_arguments, check_finite, naming_memory
+from sb3_lecture.common.checks import FLAG, Integer, Real, check_arguments, check_finite, naming_memory
 from sb3_lecture.common.optimizers import without_denormals
 from sb3_lecture.common.spaces import check_zero_based
 from sb3_lecture.offline.dataset import Batch, OfflineDataset
 from sb3_lecture.offline.policies import Network, OfflinePolicy
+from sb3_lecture.offline.recording import COLUMNS, Array, row_of
 
 __all__ = ["RANDOM_DATA", "Data", "OfflineAlgorithm"]
 
@@ -54,7 +58,10 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
     :param batch_size: rows in a minibatch (default 256)
     :param gamma: γ (default 0.99)
     :param normalize_observations: scale observations of a Box by the data's mean and deviation (default False)
-    :param stats_window_size: as in SB3; nothing is played while learning
+    :param online: play in the env while learning, and learn from that too; ``learn`` then counts env steps (default False)
+    :param exploration: of that play: chance of a random action where they are Discrete, deviation of the noise on a Box's
+        actions in [-1, 1] (default 0.1); where the policy has a chance of its own this is added
+    :param stats_window_size: as in SB3, of that play
     :param tensorboard_log: folder of the tensorboard log, None for none (default)
     :param policy_kwargs: arguments of the policy
     :param verbose: 0 silent (default), 1 training information
@@ -65,6 +72,7 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
     """
 
     _whole_at = "step"
+    _running = ("_lived", "_memory")
     actions_allowed: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Discrete, spaces.Box)
     policy: OfflinePolicy
 
@@ -77,6 +85,8 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
         batch_size: int = 256,
         gamma: float = 0.99,
         normalize_observations: bool = False,
+        online: bool = False,
+        exploration: float = 0.1,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -85,7 +95,7 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
-        check_arguments(locals(), normalize_observations=FLAG)
+        check_arguments(locals(), normalize_observations=FLAG, online=FLAG, exploration=Real(0, 1))
         super().__init__(
             policy, env, learning_rate, policy_kwargs, stats_window_size, tensorboard_log, verbose,  # type: ignore[arg-type]
             device, support_multi_env=True, seed=seed, supported_action_spaces=self.actions_allowed,
@@ -93,6 +103,9 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
         self.batch_size, self.gamma, self.normalize_observations = batch_size, gamma, normalize_observations
         self.source = "" if isinstance(dataset, OfflineDataset) else str(dataset)
         self.dataset = dataset if isinstance(dataset, OfflineDataset) else None
+        self.online, self.exploration = online, exploration
+        self._lived: list[list[tuple[Array, ...]]] = []  # rows of each env's running episode
+        self._memory: Any = None  # of a policy that has one
         self._n_updates = 0
         self._recorded_for: int | None = None  # the seed of a recording
         if self.dataset is None:
@@ -201,7 +214,7 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
     ) -> SelfOffline:
         """Take gradient steps.
 
-        :param total_timesteps: how many
+        :param total_timesteps: how many; env steps where ``online`` is set
         :param callback: called after every step; stops the training by returning False
         :param log_interval: steps between two lines of the log
         :param tb_log_name: name of the tensorboard run, None for the class's
@@ -209,13 +222,18 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
         :param progress_bar: show a progress bar
         :return: the model itself
         """
+        if self.online and self.env is None:
+            raise ValueError("online=True plays in an env, and there is none: load(…, env=env) or set_env(env)")
         self.read_data()
+        fresh = reset_num_timesteps or (self._last_obs is None and self._resume is None)
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
         if self._n_updates == 0 and self.normalize_observations:
             assert self.dataset is not None
             self.policy.scale_observations(self.dataset.observations)
+        if fresh or len(self._lived) != self.n_envs:
+            self._lived, self._memory = [[] for _ in range(self.n_envs)], None
         callback.on_training_start(locals(), globals())
         self.policy.set_training_mode(True)
         self._train(total_timesteps, callback, log_interval)
@@ -227,25 +245,71 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
     @without_denormals()
     def _train(self, total_timesteps: int, callback: BaseCallback, log_interval: int) -> None:
         data = self._training_data()
+        self._prepare(data)
+        logged = self._n_updates // max(log_interval, 1)
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self._update_learning_rate([getattr(self.policy, name) for name in self.policy.optimizers])
-            batch = data.batch(np.random.randint(len(data), size=self.batch_size), self.gamma, self.device)
-            inputs, next_inputs = self.policy.inputs(batch.observations), self.policy.inputs(batch.next_observations)
-            figures = self.train_step(batch, inputs, next_inputs, self.policy.scaled(batch.actions))
-            self._n_updates += 1
-            self.num_timesteps += 1
+            if self.online and self._play():
+                data = self._training_data()  # episodes have ended
+            for _ in range(self.n_envs if self.online else 1):
+                figures = self._gradient_step(data)
+                self._n_updates += 1
+                self.num_timesteps += 1
             callback.update_locals(locals())
             if not callback.on_step():
                 break
-            if log_interval > 0 and self.num_timesteps % log_interval == 0:
+            if log_interval > 0 and self._n_updates // log_interval > logged:
+                logged = self._n_updates // log_interval
                 self._dump(figures)
+
+    def _prepare(self, data: OfflineDataset) -> None:
+        """Take from the data what must be known before anything is played or learned."""
+
+    def _play(self) -> bool:
+        """Take a step in each env; return whether an episode has ended and joined the data."""
+        assert self.env is not None and self.dataset is not None
+        action, self._memory = self.policy.predict(self._last_obs, self._memory, self._last_episode_starts)  # type: ignore[arg-type]
+        action = self._explore(action)
+        following, reward, done, infos = self.env.step(action)
+        row = row_of(self._last_obs, action, reward, following, done, infos)
+        ended = []
+        for e, lived in enumerate(self._lived):
+            lived.append(tuple(np.asarray(part[e]) for part in row))
+            if done[e]:
+                columns = {name: np.stack(part) for name, part in zip(COLUMNS, zip(*lived, strict=True), strict=True)}
+                ended.append(OfflineDataset.of(self.observation_space, self.action_space, columns))
+                lived.clear()
+        for episode in ended:
+            self.dataset = self.dataset.joined(episode)
+        self._last_obs, self._last_episode_starts = following, done  # type: ignore[assignment]
+        self._update_info_buffer(infos, done)
+        return bool(ended)
+
+    def _explore(self, action: Array) -> Array:
+        """Mix random actions [n_envs, …] into a policy's."""
+        space = self.action_space
+        if isinstance(space, spaces.Box):
+            noise = self.exploration * np.random.normal(size=action.shape) * (space.high - space.low) / 2
+            return np.clip(action + noise, space.low, space.high).astype(action.dtype)
+        n = int(space.n)  # type: ignore[attr-defined]
+        return np.where(np.random.random(len(action)) < self.exploration, np.random.randint(n, size=len(action)), action)
+
+    def _gradient_step(self, data: OfflineDataset) -> dict[str, th.Tensor]:
+        """Draw rows and learn from them."""
+        batch = data.batch(np.random.randint(len(data), size=self.batch_size), self.gamma, self.device)
+        inputs, next_inputs = self.policy.inputs(batch.observations), self.policy.inputs(batch.next_observations)
+        return self.train_step(batch, inputs, next_inputs, self.policy.scaled(batch.actions))
 
     def _dump(self, figures: dict[str, th.Tensor]) -> None:
         seconds = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
         for name, figure in figures.items():
             check_finite(float(figure), name, data=self.dataset.rewards if self.dataset else [], network=self.policy)
             self.logger.record(f"train/{name}", float(figure))
+        if self.online and self.ep_info_buffer:
+            for key, name in (("r", "rew"), ("l", "len")):
+                mean = float(np.mean([episode[key] for episode in self.ep_info_buffer]))
+                self.logger.record(f"rollout/ep_{name}_mean", mean)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / seconds))
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from sb3_lecture.common.checks import Integer, check_arguments
-from sb3_lecture.preferences.transformer import Cache, CausalTransformer
+from sb3_lecture.common.transformer import Cache, CausalTransformer
 
 __all__ = ["RewardPolicy", "TransformerPolicy", "check_text_spaces"]
 

@@ -2,8 +2,8 @@
 
 On a grid whose law is known: visits of each cell in the data, the policy's arrows over them, red where no data show that
 action; beside it the learned action values against the optimal ones, for pairs that the data show and pairs that they do not.
-In other worlds: observations of the data on their two principal axes, and what the policy meets in some episodes, red where the
-pair (s, a) lies farther from the data than 99 % of the data's pairs lie from one another.
+In other worlds: observations of the data on their two principal axes, and what the policy meets in some episodes, red where
+the pair (s, a) lies farther from the data than 99 % of the data's pairs lie from one another.
 """
 
 import argparse

@@ -101,6 +101,7 @@ ALGORITHMS: dict[str, Row] = {
     "bc": Row("sb3_lecture.offline.bc:BC", "sample_offline"),
     "bcq": Row("sb3_lecture.offline.bcq:BCQ", "sample_bcq"),
     "cql": Row("sb3_lecture.offline.cql:CQL", "sample_cql"),
+    "decision_transformer": Row("sb3_lecture.offline.decision_transformer:DecisionTransformer", "sample_decision_transformer"),
     "iql": Row("sb3_lecture.offline.iql:IQL", "sample_iql"),
     "td3bc": Row("sb3_lecture.offline.td3bc:TD3BC", "sample_td3bc"),
     # ours: models and search

@@ -355,6 +355,19 @@ def sample_awac(trial: Trial, *_: Any) -> Space:
     return {**sample_offline(trial), "temperature": trial.suggest_float("temperature", 0.03, 3.0, log=True), **_follow(trial)}
 
 
+def sample_decision_transformer(trial: Trial, *_: Any) -> Space:
+    """Decision Transformer."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+        "batch_size": 2 ** trial.suggest_int("batch_size_pow", 4, 8),
+        "policy_kwargs": {
+            "context_length": trial.suggest_int("context_length", 1, 50),
+            "width": 2 ** trial.suggest_int("width_pow", 4, 7),
+            "n_layers": trial.suggest_int("n_layers", 1, 4),
+        },
+    }
+
+
 def sample_td3bc(trial: Trial, *_: Any) -> Space:
     """TD3+BC."""
     return {**sample_offline(trial), "alpha": trial.suggest_float("alpha", 0.1, 10.0, log=True), **_follow(trial)}
