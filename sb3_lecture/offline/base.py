@@ -4,8 +4,8 @@ A learner states its loss in ``train_step``; nothing here knows of any. ``learn(
 ``num_timesteps`` counts them: schedules, callbacks and logs run by them. The env is for evaluation, and to record data in
 where ``dataset="random:N"``; without an env the spaces come from the data.
 
-From data to the world: with ``online=True`` (``IQL.load("iql.zip", env=env, online=True)``) ``learn(n)`` goes on in the env for
-n of its steps, one gradient step each; episodes join the data as they end, as in AWAC (Nair et al. 2020, algorithm 1).
+From data to the world: with ``online=True`` (``IQL.load("iql.zip", env=env, online=True)``) ``learn(n)`` goes on in the env
+for n of its steps, one gradient step each; episodes join the data as they end, as in AWAC (Nair et al. 2020, algorithm 1).
 """
 
 import sys

@@ -16,8 +16,11 @@ DISCRETE = [AWAC, BC, BCQ, CQL, IQL, DecisionTransformer]
 SMALL = {"policy_kwargs": {"net_arch": [8]}, "learning_rate": 0.01, "device": "cpu", "seed": 0, "batch_size": 8}
 
 
-@pytest.mark.parametrize(("cls", "env_id"), [(cls, "Lecture/Maze-v0") for cls in DISCRETE] + [
-    (cls, "Pendulum-v1") for cls in (AWAC, BC, CQL, IQL, TD3BC, DecisionTransformer)])  # fmt: skip
+SLOW = [pytest.param(cls, "Lecture/Maze-v0", marks=pytest.mark.slow) for cls in DISCRETE[1:]]
+SLOW += [pytest.param(cls, "Pendulum-v1", marks=pytest.mark.slow) for cls in (AWAC, BC, CQL, IQL, DecisionTransformer)]
+
+
+@pytest.mark.parametrize(("cls", "env_id"), [(AWAC, "Lecture/Maze-v0"), (TD3BC, "Pendulum-v1"), *SLOW])
 def test_what_is_lived_joins_the_data_when_its_episode_ends(cls, env_id):
     first = OfflineDataset.record(env_id, 40, seed=0)
     watched = Watched(make_vec_env(env_id, 2, seed=1))
@@ -35,11 +38,12 @@ def test_what_is_lived_joins_the_data_when_its_episode_ends(cls, env_id):
         assert tuple(np.concatenate([np.ravel(getattr(model.dataset, name)[i]) for name in COLUMNS])) in steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cls", "own"), [(BCQ, {}), (CQL, {"alpha": 0.02}), (IQL, {"expectile": 0.9, "beta": 10.0}), (AWAC, {"temperature": 0.1})]
 )
 def test_a_learner_gets_better_than_its_data(cls, own):
-    """The data go two cells to the right at most: the end of the corridor is found by playing."""
+    """The data go to the left alone: the end of the corridor is found by playing."""
     short = recorded(epsilon=0.0, n=120, actions=(0, 0, 0, 0, 0))
     env = make_vec_env(limited)
     model = cls("MlpPolicy", env, short, batch_size=64, exploration=0.3, **TABLES | {"tau": 0.2} | own)
@@ -53,7 +57,7 @@ def test_a_learner_gets_better_than_its_data(cls, own):
 
 
 @pytest.mark.parametrize("n_envs", [1, 8])
-@pytest.mark.parametrize("cls", [IQL, DecisionTransformer])
+@pytest.mark.parametrize("cls", [IQL, pytest.param(DecisionTransformer, marks=pytest.mark.slow)])
 def test_play_goes_on_bit_for_bit(cls, n_envs, tmp_path):
     def build():
         env = make_vec_env("Lecture/Maze-v0", n_envs, seed=3)
