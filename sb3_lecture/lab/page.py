@@ -182,7 +182,7 @@ class Page:
 def plain(value: Any) -> Any:
     """Arrays and numbers as JSON holds them: seven digits, None for what is no finite number."""
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return _plain_array(value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, dict):
@@ -191,6 +191,14 @@ def plain(value: Any) -> Any:
         number = float(value)
         return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _plain_array(array: np.ndarray) -> Any:
+    """What ``plain`` makes of an array, without a call for every number."""
+    if array.dtype.kind != "f":
+        return array.tolist() if array.dtype.kind in "biuU" else plain(array.tolist())
+    numbers = [float(f"{x:.{DIGITS}g}") if math.isfinite(x) else None for x in array.ravel().tolist()]
+    return np.array(numbers, dtype=object).reshape(array.shape).tolist()
 
 
 def encode(message: Mapping[str, Any]) -> str:

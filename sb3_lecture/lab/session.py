@@ -80,8 +80,11 @@ class Session:
 
     async def _play(self) -> None:
         """While the page plays: one tick a frame, no frame before the last one was drawn."""
+        clock = asyncio.get_running_loop().time
+        due = clock()
         while True:
-            await asyncio.sleep(1 / FRAMES_PER_SECOND)
+            due = max(due + 1 / FRAMES_PER_SECOND, clock())  # what a frame takes is part of its time; what is late stays late
+            await asyncio.sleep(due - clock())
             if not self.page.playing:
                 continue
             await self._drawn.wait()

@@ -245,6 +245,14 @@ def test_numbers_that_are_none_become_null():
     assert plain(numbers) == {"a": [1.0, None, None, None], "b": 0.3333333, "c": 7, "d": True}
 
 
+def test_an_array_becomes_what_its_numbers_become():
+    rng = np.random.default_rng(0)
+    for array in (rng.normal(size=(3, 4)) * 10.0 ** rng.integers(-9, 9, (3, 4)), np.full((2, 0), 1.0), np.array(0.1234567891),
+                  np.array([[np.nan, -0.0], [np.inf, 1e-300]]), np.arange(6).reshape(2, 3), np.array([["a", "b"]]),
+                  rng.normal(size=5).astype(np.float32), np.eye(2, dtype=bool)):  # fmt: skip
+        assert json.dumps(plain(array)) == json.dumps(plain(array.tolist()))
+
+
 def test_the_three_forms_of_a_message():
     assert read_message('{"id": 1, "set": {"alpha": 0.5}}').changes == {"alpha": 0.5}
     assert read_message('{"id": 2, "do": "step"}').action == "step"

@@ -8,7 +8,7 @@ from sb3_lecture.lab.bandits import METHODS, Pulls, play, softmax
 from sb3_lecture.lab.page import SPEED, STEPS, Choice, Number, Page
 from sb3_lecture.lab.tabular_page import SEED
 
-LARGEST = 2000
+LARGEST = 1000
 #: the setting that holds each method's parameter
 PARAMETERS = {"epsilon": "epsilon", "ucb": "c", "gradient": "alpha", "thompson": "prior"}
 POINTS = 120  # of a curve
