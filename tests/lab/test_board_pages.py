@@ -160,21 +160,23 @@ def test_every_move_has_a_place_of_its_own(name):
 # --- the search
 
 
-def test_the_search_shown_is_the_one_of_the_python_shown():
-    for changes in (
-        {"moves": "b2 a1", "opponent": "nobody", "simulations": 333},
-        {"thinker": "alphazero", "moves": "b2 a1", "seed": 4, "opponent": "nobody"},
-        {"game": "connect_four", "moves": "4 4 4", "opponent": "nobody"},
-        {"game": "othello", "simulations": 50},
-    ):
-        page, names = page_with(**changes), {}
-        exec(page.code()["python"].replace("print(", "(lambda *_: None)("), names)
-        legal = np.flatnonzero(page.line.mask)
-        shown = [o["visits"] for o in page.state()["options"]]
-        np.testing.assert_array_equal(names["result"].visits[0, legal], shown)
-        assert sum(shown) == page.settings["simulations"]
+@pytest.mark.parametrize(
+    "changes",
+    [{"moves": "b2 a1", "opponent": "nobody", "simulations": 333},
+     pytest.param({"thinker": "alphazero", "moves": "b2 a1", "seed": 4, "opponent": "nobody"}, marks=pytest.mark.slow),
+     {"game": "connect_four", "moves": "4 4 4", "opponent": "nobody"},
+     pytest.param({"game": "othello", "simulations": 50}, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_the_search_shown_is_the_one_of_the_python_shown(changes):
+    page, names = page_with(**changes), {}
+    exec(page.code()["python"].replace("print(", "(lambda *_: None)("), names)
+    legal = np.flatnonzero(page.line.mask)
+    shown = [o["visits"] for o in page.state()["options"]]
+    np.testing.assert_array_equal(names["result"].visits[0, legal], shown)
+    assert sum(shown) == page.settings["simulations"]
 
 
+@pytest.mark.slow
 def test_a_network_has_priors_and_rollouts_have_none():
     rollouts, network = page_with().state(), page_with(thinker="alphazero").state()
     assert all(o["prior"] is None for o in rollouts["options"])
@@ -220,7 +222,10 @@ def test_taking_back_takes_the_answer_back_too():
     assert page.settings["moves"] == first
 
 
-@pytest.mark.parametrize("opponent", ["perfect", "rollouts", "alphazero", "raw", "random"])
+NETWORKS = [pytest.param(name, marks=pytest.mark.slow) for name in ("alphazero", "raw")]  # loading one takes seconds
+
+
+@pytest.mark.parametrize("opponent", ["perfect", "rollouts", "random", *NETWORKS])
 def test_the_same_settings_are_the_same_picture(opponent):
     page = page_with(opponent=opponent, seed=3, simulations=40)
     for _ in range(2):
@@ -239,7 +244,7 @@ def test_playing_ends_with_the_game():
 
 
 @pytest.mark.parametrize("game", GAMES)
-@pytest.mark.parametrize("opponent", ["perfect", "alphazero"])
+@pytest.mark.parametrize("opponent", ["perfect", NETWORKS[0]])
 def test_every_opponent_answers_in_every_game(game, opponent):
     page = page_with(game=game, opponent=opponent, side="second", simulations=20)
     assert page.line.mover == 1 and len(page.line.actions) == 1

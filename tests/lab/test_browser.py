@@ -53,7 +53,9 @@ def test_every_page_fits_its_window(tab, name):
         assert cut == []
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("gridworld", "boards") else pytest.mark.slow) for name in PAGES]
+)  # two to three seconds each
 def test_every_control_moves_and_has_a_name(tab, name):
     page = tab(name)
     for control in page.evaluate("window.lab.hello.controls"):

@@ -26,9 +26,10 @@ def page_with(**changes):
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("selection", SELECTIONS)
-def test_every_simulation_follows_the_largest_score_and_carries_the_mean(world, selection):
+@pytest.mark.parametrize("leaves", ["rollouts", pytest.param("network", marks=pytest.mark.slow)])
+def test_every_simulation_follows_the_largest_score_and_carries_the_mean(world, selection, leaves):
     noise = "off" if selection == "uct" else "on"
-    page = page_with(world=world, selection=selection, budget=60, noise=noise, seed=3, explore=0.7, leaves="network")
+    page = page_with(world=world, selection=selection, budget=60, noise=noise, seed=3, explore=0.7, leaves=leaves)
     before = page.growing.after(page.root, 0)
     assert before.size == 1 and before.tree.visits.sum() == 0
     for t in range(1, 61):
@@ -50,7 +51,7 @@ def test_every_simulation_follows_the_largest_score_and_carries_the_mean(world, 
 
 def test_the_tree_stopped_early_is_the_search_s_own_and_the_python_shown_makes_it():
     for changes in (
-        {"selection": "gumbel", "noise": "on", "budget": 40, "steps": 17, "leaves": "network", "moves": "b2 a1"},
+        {"selection": "gumbel", "noise": "on", "budget": 40, "steps": 17, "moves": "b2 a1"},
         {"selection": "puct", "world": "maze", "budget": 30, "steps": 30, "moves": "right"},
         {"selection": "uct", "world": "connect_four", "steps": 64, "seed": 5},
     ):
@@ -63,7 +64,7 @@ def test_the_tree_stopped_early_is_the_search_s_own_and_the_python_shown_makes_i
 
 
 def test_gumbel_halves_what_it_considers():
-    page = page_with(selection="gumbel", noise="on", budget=32, steps=32, leaves="network")
+    page = page_with(selection="gumbel", noise="on", budget=32, steps=32)
     visits = np.sort(page.state()["tree"]["visits"][0])[::-1]
     turns = halving_schedule(32, 9)[9]
     counts = [sum(turns >= k) for k in range(turns.max() + 1)]  # how many of the simulations served count k or more
@@ -81,6 +82,7 @@ def test_the_exact_values_are_the_solvers():
     assert maze.state()["curve"]["exact"] == want.max()
 
 
+@pytest.mark.slow
 def test_long_searches_find_the_optimum():
     game = page_with(moves="a1 b1", leaves="network", budget=200, steps=200).state()["tree"]
     assert game["exact"][0][game["chosen"]] == 1.0 and game["root_value"] > 0.6
@@ -100,9 +102,9 @@ def test_rollouts_of_a_state_are_its_own_and_their_mean_is_fair():
 
 
 def test_playing_the_move_begins_a_new_tree_there():
-    page = page_with(moves="a1 b1", leaves="network", budget=100, steps=100)
+    page = page_with(moves="a1 b1 b2 c2", selection="uct", budget=200, steps=200)
     page.do("move")
-    assert len(page.settings["moves"].split()) == 3 and page.settings["steps"] == 0
+    assert len(page.settings["moves"].split()) == 5 and page.settings["steps"] == 0
     with pytest.raises(Refused, match="simulations first"):
         page.do("move")
     while not page.over:
