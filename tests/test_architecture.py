@@ -23,7 +23,7 @@ LAWS = (
     "sb3_lecture_envs.stated_law",
 )  # fmt: skip
 #: packages that are imported only inside the functions that need them
-INSIDE_FUNCTIONS = {"pygame", "cmaes", "ray", "minari", "matplotlib", "moviepy", "imageio", "tqdm", "rich", "pandas"}
+INSIDE_FUNCTIONS = {"pygame", "cmaes", "ray", "minari", "h5py", "matplotlib", "moviepy", "imageio", "tqdm", "rich", "pandas"}
 
 
 def imports(path):

@@ -158,7 +158,8 @@ class OfflineAlgorithm(SafeSave, BaseAlgorithm):
                 self._recorded_for = self.seed if self.seed is not None else int(np.random.randint(2**31))
             self.dataset = OfflineDataset.record(self.env, int(self.source.removeprefix(RANDOM)), seed=self._recorded_for)
         else:
-            self.dataset = OfflineDataset.load(self.source)
+            own = (getattr(self, name, None) for name in ("observation_space", "action_space"))
+            self.dataset = OfflineDataset.load(self.source, *own)
         self._fit()
 
     def _fit(self) -> None:

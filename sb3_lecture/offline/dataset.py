@@ -33,6 +33,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sb3_lecture.common.checks import Integer, Real, check_arguments
 from sb3_lecture.common.files import write_bytes, written
 from sb3_lecture.common.packing import pack, unpack
+from sb3_lecture.offline.exchange import HDF5, MINARI, from_hdf5, from_minari, to_minari
 from sb3_lecture.offline.recording import COLUMNS, Array, Explorer, columns_of, record
 
 __all__ = ["Batch", "OfflineDataset"]
@@ -274,8 +275,12 @@ class OfflineDataset:
     def save(self, path: str | Path) -> None:
         """Write the data set, whole or not at all.
 
-        :param path: a file that ends in .npz; any other path becomes a folder of .npy files, which ``load`` maps
+        :param path: a file that ends in .npz; "minari:ID", see ``exchange.to_minari``; any other path becomes a folder of .npy
+            files, which ``load`` maps
         """
+        if str(path).startswith(MINARI):
+            to_minari(self, str(path).removeprefix(MINARI))
+            return
         path = Path(path)
         packed = pack({"observation": self.observation_space, "action": self.action_space})
         arrays = {name: getattr(self, name) for name in COLUMNS}
@@ -297,14 +302,27 @@ class OfflineDataset:
             other.unlink()
 
     @classmethod
-    def load(cls, path: str | Path) -> "OfflineDataset":
+    def load(
+        cls, path: str | Path, observation_space: spaces.Space | None = None, action_space: spaces.Space | None = None
+    ) -> "OfflineDataset":
         """Read a data set; nothing in it is run.
 
-        :param path: a .npz file, or a folder of ``save``; "minari:ID" asks the package minari
+        :param path: a .npz file, or a folder of ``save``; "minari:ID", see ``exchange.from_minari``; a .hdf5 file in D4RL's
+            form
+        :param observation_space: of the world, for a .hdf5 file, which does not name it; see ``exchange.from_hdf5``
+        :param action_space: the same
         :raises FileNotFoundError: if there is none
         :raises ValueError: if the file is damaged, or its rows are not what a data set holds
         """
+        if str(path).startswith(MINARI):
+            return cls.of(*from_minari(str(path).removeprefix(MINARI)))
         path = Path(path)
+        if path.suffix in HDF5:
+            read = from_hdf5(path, observation_space, action_space)
+            try:
+                return cls.of(*read)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
         if not path.exists():
             raise FileNotFoundError(f"there is no data set {path}")
         try:

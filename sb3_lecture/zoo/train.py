@@ -80,7 +80,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="a YAML file (or a Python file or package, with --trust) instead of zoo_configs/<algo>.yml",
     )
     add("-params", "--hyperparams", nargs="+", action=StoreDict, metavar="NAME:VALUE", help="learning_rate:0.01 train_freq:10")
-    add("--dataset", metavar="DATA", help="what an offline learner learns from: a file of record, or random:N")
+    add("--dataset", metavar="DATA", help="what an offline learner learns from: a file, minari:ID, .hdf5, or random:N")
     add("--study", metavar="FILE[:TRIAL]", help="train with what tune found: its winner, or that trial")
     add("--env-kwargs", nargs="+", action=StoreDict, metavar="NAME:VALUE", help="arguments of the env")
     add("--eval-env-kwargs", nargs="+", action=StoreDict, metavar="NAME:VALUE", help="of the evaluation env, if others")
