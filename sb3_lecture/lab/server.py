@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 
 from sb3_lecture.lab.guard import Guard
 from sb3_lecture.lab.messages import LONGEST_MESSAGE
-from sb3_lecture.lab.pages import OPTIONS, PAGES, make_page
+from sb3_lecture.lab.pages import IMPORTING, OPTIONS, PAGES, make_page
 from sb3_lecture.lab.session import Session
 
 STATIC = Path(__file__).parent / "static"
@@ -51,11 +51,10 @@ def make_app(token: str, port: int, names: tuple[str, ...] = ("localhost",)) -> 
         return JSONResponse({"pages": [{"name": name, "title": title} for name, title in PAGES.items()]})
 
     async def run_file(request: Request) -> Response:
-        from sb3_lecture.lab import log_folder
-
+        loaded = sys.modules.get("sb3_lecture.lab.log_folder")  # if not, no page has given a number yet
         try:
-            path = log_folder.current().file(request.path_params["number"], request.path_params["place"])
-        except (IndexError, OSError):
+            path = loaded.current().file(request.path_params["number"], request.path_params["place"])  # type: ignore[union-attr]
+        except (AttributeError, IndexError, OSError):
             return PlainTextResponse("There is no such file.\n", 404)
         return FileResponse(path)
 
@@ -172,7 +171,8 @@ def serve(
 
 def _warm_up() -> None:
     """Import and compile what the first page needs, while the browser starts."""
-    from sb3_lecture.common.compiling import announce
+    with IMPORTING:
+        from sb3_lecture.common.compiling import announce
 
-    announce()
-    make_page("gridworld").state()
+        announce()
+        make_page("gridworld").state()

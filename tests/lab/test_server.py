@@ -3,13 +3,16 @@
 import asyncio
 import builtins
 import contextlib
+import functools
 import importlib.util
 import json
 import random
 import socket
 import stat
+import threading
 
 import pytest
+from lab_helpers import Lab
 
 from sb3_lecture.lab import server
 from sb3_lecture.lab.guard import Guard
@@ -230,12 +233,14 @@ def test_too_many_tabs_are_told_to_wait(lab):
         nothing.recv(timeout=60)
 
 
-SETTINGS = {name: list(make_page(name).controls) for name in PAGES}
+@functools.cache
+def controls_of(name):
+    return list(make_page(name).controls)
 
 
 def random_message(rng, name):
     leaf = lambda: rng.choice([None, True, -1, 0, 0.5, 1e308, 10**30, "", "step", "S.G", "#", "\x00", "é" * 50, [], {}, [[]]])  # noqa: E731
-    controls = SETTINGS[name]
+    controls = controls_of(name)
     form = rng.randrange(10)
     if form == 0:
         return bytes(rng.randrange(256) for _ in range(rng.randrange(40)))
@@ -350,3 +355,24 @@ def test_help_needs_no_package_of_the_extra(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main(["lab", "--help"])
     assert "--no-browser" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_pages_that_are_opened_at_once_on_a_fresh_lab_all_come(tmp_path):
+    """Their threads import the same modules in other orders; one at a time, or Python refuses one of them."""
+    fresh, seen = Lab(tmp_path), {}
+
+    def come(name):
+        with talk(fresh, name) as wire:
+            seen[name] = hello(wire)
+
+    try:
+        threads = [threading.Thread(target=come, args=(name,)) for name in PAGES]
+        for thread in threads:
+            thread.start()
+        assert request(fresh, "/run/0/0", Cookie=cookie(fresh))[0] == 404
+        for thread in threads:
+            thread.join(timeout=120)
+        assert set(seen) == set(PAGES) and all("hello" in greeting for greeting in seen.values())
+    finally:
+        fresh.stop()

@@ -1,6 +1,7 @@
 """The pages of the lab: one Python module each, and one view of the same name in ``static/views``."""
 
 import importlib
+import threading
 
 from sb3_lecture.lab.page import Page
 
@@ -20,9 +21,19 @@ PAGES = {
 OPTIONS = {"logs": "logs"}
 
 
+#: one thread at a time imports: two that meet the same modules in another order wait for each other, and one of them fails
+IMPORTING = threading.RLock()
+_READY: set[str] = set()
+
+
 def make_page(name: str) -> Page:
-    """A fresh page.
+    """A fresh page; the first of its name draws once, which imports what a picture needs.
 
     :param name: a key of ``PAGES``
     """
-    return importlib.import_module(f"sb3_lecture.lab.pages.{name}").make()
+    with IMPORTING:
+        page: Page = importlib.import_module(f"sb3_lecture.lab.pages.{name}").make()
+        if name not in _READY:
+            page.state()
+            _READY.add(name)
+    return page
