@@ -44,6 +44,7 @@ from .tabular.monte_carlo_control import MonteCarloControl as MonteCarloControl
 from .tabular.monte_carlo_prediction import MonteCarloPrediction as MonteCarloPrediction
 from .tabular.n_step_sarsa import NStepSarsa as NStepSarsa
 from .tabular.off_policy_n_step_sarsa import OffPolicyNStepSarsa as OffPolicyNStepSarsa
+from .tabular.option_q_learning import OptionQLearning as OptionQLearning
 from .tabular.policy_evaluation import PolicyEvaluation as PolicyEvaluation
 from .tabular.policy_iteration import PolicyIteration as PolicyIteration
 from .tabular.prioritized_sweeping import PrioritizedSweeping as PrioritizedSweeping
@@ -93,6 +94,7 @@ __all__ = [
     "MuZero",
     "NStepSarsa",
     "OffPolicyNStepSarsa",
+    "OptionQLearning",
     "PPOPenalty",
     "PolicyEvaluation",
     "PolicyIteration",

@@ -180,7 +180,7 @@ class TabularAlgorithm(SafeSave, BaseAlgorithm):
 
     # ---- what SB3 builds, saves and loads
 
-    @naming_memory("n_steps", "model_outcomes", "max_episode_length")
+    @naming_memory("n_steps", "model_outcomes", "max_episode_length", "max_option_steps")
     def _setup_model(self) -> None:
         self.lr_schedule = FloatSchedule(0.0 if isinstance(self.learning_rate, str) else self.learning_rate)
         super().set_random_seed(self.seed)

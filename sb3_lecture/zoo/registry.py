@@ -67,6 +67,7 @@ ALGORITHMS: dict[str, Row] = {
     "off_policy_n_step_sarsa": Row(
         "sb3_lecture.tabular.off_policy_n_step_sarsa:OffPolicyNStepSarsa", "sample_off_policy_n_step_sarsa"
     ),
+    "option_q_learning": Row("sb3_lecture.tabular.option_q_learning:OptionQLearning", "sample_table"),
     "policy_evaluation": Row("sb3_lecture.tabular.policy_evaluation:PolicyEvaluation", "sample_planning"),
     "policy_iteration": Row("sb3_lecture.tabular.policy_iteration:PolicyIteration", "sample_policy_iteration"),
     "prioritized_sweeping": Row("sb3_lecture.tabular.prioritized_sweeping:PrioritizedSweeping", "sample_prioritized_sweeping"),

@@ -42,6 +42,7 @@ LINEAR = {"learning_rate": falling, "gamma": 0.5, "seed": 1}
 EPSILON = {name: EXPLORING[name] for name in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps")}
 LONG = {"n_steps": 4}
 TRACE = {"lambda_": 0.8}
+TWO = {"options": (np.tile([[1], [2]], (1, 12)), np.full((2, 12), 0.2))}  # two ways, each of five steps on the average
 #: name, and for each argument another value, or (settings with it, settings without it)
 TABLE = {
     "q_learning": CONTROL, "sarsa": CONTROL, "expected_sarsa": CONTROL, "double_q_learning": CONTROL,
@@ -62,6 +63,11 @@ TABLE = {
         "n_steps": 3, "lambda_": 0.8, "traces": (TRACE | {"traces": "true-online"}, TRACE),
         "offline": (TRACE | {"offline": True}, TRACE),
     },
+    "option_q_learning": EPSILON | {
+        "learning_rate": falling, "gamma": 0.5, "initial_value": 1.0, "seed": 1, "options": (TWO, {}),
+        "primitives": (TWO | {"primitives": False}, TWO), "intra_option": (TWO | {"intra_option": False}, TWO),
+        "max_option_steps": (TWO | {"intra_option": False, "max_option_steps": 2}, TWO | {"intra_option": False}),
+    },
     "policy_evaluation": PLANNING | {"target_policy": EAST},
     "policy_iteration": PLANNING | {"max_evaluation_sweeps": 1, "initial_value": (BOX | {"initial_value": -3.0}, BOX)},
     "value_iteration": PLANNING,
@@ -79,6 +85,7 @@ TABLE = {
 IDLE = {
     PlanningAlgorithm: EXPLORING | {"learning_rate": 0.5, "seed": 1}, PredictionAlgorithm: EXPLORING,
     algorithm("gradient_bandit"): EPSILON | {"exploration": "softmax", "gamma": 0.5, "ucb_c": 9.0},
+    algorithm("option_q_learning"): {"exploration": "epsilon-greedy", "temperature": 5.0, "ucb_c": 9.0},
     algorithm("lstd"): {"learning_rate": 0.5}, algorithm("q_sigma"): {"ucb_c": 9.0},
     algorithm("off_policy_n_step_sarsa"): {"ucb_c": 9.0},
 }  # fmt: skip
