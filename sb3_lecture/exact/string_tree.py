@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["StringTree", "TextGrade", "grade_text", "log_expectation", "optimal_leaves"]
+__all__ = ["StringTree", "TextGrade", "grade_text", "log_expectation", "optimal_leaves", "overoptimisation"]
 
 MOST_LEAVES = 1_000_000
 
@@ -126,6 +126,30 @@ def optimal_leaves(log_sft: np.ndarray, score: np.ndarray, beta: float) -> tuple
     top = energy.max(axis=(1, 2), keepdims=True)
     log_z = top + np.log(np.exp(energy - top).sum(axis=(1, 2), keepdims=True))  # [X, 1, 1]
     return energy - log_z, beta * log_z[:, 0, 0]
+
+
+def overoptimisation(
+    log_sft: np.ndarray, learned: np.ndarray, score: np.ndarray, betas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Follow a learned reward: the best policies for it, π_β ∝ π_SFT exp(r̂ / β), for smaller and smaller β.
+
+    Of all policies with the same KL to π_SFT, π_β has the largest E r̂. The true score rises first and falls later where r̂
+    errs (Gao et al. 2022, https://arxiv.org/abs/2210.10760, who drew it against √KL).
+
+    :param log_sft: log π_SFT(y|x) of the leaves, [X, M, V]
+    :param learned: r̂ at the leaves, [X, M, V]
+    :param score: the true score there, [X, M, V]
+    :param betas: β > 0, [B]
+    :return: KL(π_β ‖ π_SFT), E r̂ and E score, means over prompts, [B] each
+    """
+    found = []
+    for beta in betas:
+        pi, free = optimal_leaves(log_sft, learned, float(beta))
+        expected = _sum_of_leaves(pi, learned)
+        kl = (expected - free) / beta  # log π_β/π_SFT = (r̂ − β log Z) / β
+        found.append((kl.mean(), expected.mean(), _sum_of_leaves(pi, score).mean()))
+    kl, expected_learned, expected_score = np.array(found).T
+    return kl, expected_learned, expected_score
 
 
 @dataclass(frozen=True)

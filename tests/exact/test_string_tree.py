@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sb3_lecture.exact.string_tree import StringTree, grade_text, optimal_leaves
+from sb3_lecture.exact.string_tree import StringTree, grade_text, optimal_leaves, overoptimisation
 
 V, L, X, PAD = 3, 3, 2, 9
 
@@ -127,3 +127,32 @@ def test_the_line_for_students():
 def test_too_many_strings_are_refused():
     with pytest.raises(ValueError, match="at most 1,000,000 are enumerated"):
         StringTree(502, 12, 502)
+
+
+def test_overoptimisation_is_that_of_the_strings_one_by_one(setting):
+    tree, log_sft, _, score = setting
+    learned = tree.spread(np.random.default_rng(5).normal(size=(X, tree.n_leaves)))
+    kl, expected, true = overoptimisation(tree.log_leaves(log_sft), learned, score, np.array([0.7, 0.05]))
+    rows = tree.responses().tolist()
+    for b, beta in enumerate((0.7, 0.05)):
+        kls, learned_means, true_means = [], [], []
+        for x in range(X):
+            p = np.array([probability(tree, log_sft, x, [w for w in row if w != PAD]) for row in rows])
+            r_hat, r = learned[x][tree.is_leaf], score[x][tree.is_leaf]
+            q = p * np.exp(r_hat / beta)
+            q /= q.sum()
+            kls.append((q * np.log(q / p)).sum())
+            learned_means.append(q @ r_hat)
+            true_means.append(q @ r)
+        assert kl[b] == pytest.approx(np.mean(kls), abs=1e-9)
+        assert expected[b] == pytest.approx(np.mean(learned_means), abs=1e-9)
+        assert true[b] == pytest.approx(np.mean(true_means), abs=1e-9)
+
+
+def test_a_true_reward_is_never_followed_too_far(setting):
+    tree, log_sft, _, score = setting
+    kl, expected, true = overoptimisation(tree.log_leaves(log_sft), score, score, np.geomspace(10.0, 0.01, 20))
+    np.testing.assert_allclose(expected, true)
+    assert (np.diff(kl) > 0).all() and (np.diff(true) >= 0).all()
+    top = np.where(tree.is_leaf, score, -np.inf).max(axis=(1, 2)).mean()
+    assert true[-1] == pytest.approx(top, abs=1e-3)
