@@ -189,7 +189,9 @@ def test_the_course_of_a_game_is_for_the_first_player():
     assert page.state()["board"]["result"] == 1
     exact = page.state()["course"]["exact"]
     assert exact[0] == 0 and exact[2] == 1 and exact[-2:] == [1, 1]  # b1 was the mistake
-    assert len(exact) == len(page.state()["course"]["searched"]) == 8
+    searched = page.state()["course"]["searched"]
+    assert len(exact) == len(searched) == 8 and searched[-1] == 1
+    assert searched[-2] == 1 and searched[5] > 0.5  # X wins at once; O, to move before, knows that, too
 
 
 # --- lines, and what is done with them
