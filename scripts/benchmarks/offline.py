@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Peer:
         return float(self._read())
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """Rates and scores of the pairs; nothing where d3rlpy or the data are missing."""
     import time
 
@@ -113,7 +114,6 @@ def rows() -> list[Row]:
     th.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     python = Path(os.environ.get("PEERS", "")) / "d3rlpy" / "bin" / "python"
     folder = Path(os.environ.get("OFFLINE_DATA", "data"))
-    found: list[Row] = []
     for name, (world, quality, theirs, own, at_least) in PAIRS.items():
         path = folder / world / f"{quality}.npz"
         if not (python.exists() and path.exists()):
@@ -134,10 +134,9 @@ def rows() -> list[Row]:
                 model.learn(STEPS, reset_num_timesteps=False)
                 rates[0].append(STEPS / (time.perf_counter() - start))
                 rates[1].append(STEPS / peer.ask("learn", STEPS))
-            found.append(Row(f"{name} on {world}, gradient steps", "1/s", *rates, at_least))
+            yield Row(f"{name} on {world}, gradient steps", "1/s", *rates, at_least)
             scores = [data.score(value) for value in (float(evaluate_policy(model, env, 10)[0]), peer.ask("play", 10))]
             print(f"{name} on {world} {quality}: score {scores[0]:.1f}, d3rlpy {scores[1]:.1f}", file=sys.stderr)
         finally:
             peer.process.terminate()
             env.close()
-    return found
