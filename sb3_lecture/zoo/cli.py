@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "plot estimators": Command("draw gradient estimators' bias and variance", "plot", "estimators"),
     "plot triad": Command("draw when learning diverges, and when not", "plot", "triad"),
     "plot overestimation": Command("draw by how much DQN and Double DQN overestimate", "plot", "overestimation"),
+    "plot overoptimisation": Command("draw a learned reward that is followed too far", "plot", "overoptimisation"),
     "plot offline": Command("draw what data cover and where a policy leaves them", "offline_plot", "offline"),
     "record": Command("record data for learners that see nothing else", "record"),
     "record qualities": Command("record random, medium, replay, expert and mixed data of worlds", "qualities"),

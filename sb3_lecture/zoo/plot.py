@@ -19,7 +19,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Other pictures: plot compare ALGO… (learners on one world over many seeds), plot dream RUN (what a world model "
         "foretells), plot estimators (gradient estimators' bias and variance), plot triad (when learning diverges), plot "
-        "overestimation (DQN and Double DQN, exactly), plot offline RUN (data and policy); each has its own --help."
+        "overestimation (DQN and Double DQN, exactly), plot overoptimisation (a learned reward followed too far), plot "
+        "offline RUN (data and policy); each has its own --help."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's folder, or a folder that holds runs")
     parser.add_argument("-o", "--output", metavar="FILE", help="the curves; default: learning_curve.png beside the runs")
@@ -163,5 +164,27 @@ def overestimation(args: argparse.Namespace) -> int:
     figure, means = overestimation_figure(env_id, args.seeds, args.n_timesteps)
     for name, error in means.items():
         print(f"{error:+.4g}  {name}, second half of training")
+    print(f"Picture: {plotting.save(figure, args.output)}")
+    return 0
+
+
+def overoptimisation_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``plot overoptimisation``."""
+    parser.description = "The true score while a reward learned from few rankings is followed too far, exactly."
+    parser.add_argument("-o", "--output", metavar="FILE", default="overoptimisation.png", help="default overoptimisation.png")
+    parser.add_argument("--labels", type=whole(1, 10**6), nargs="+", default=[30, 300], help="rankings of 4 answers")
+    parser.add_argument("-n", "--n-timesteps", type=steps, default=150, help="steps of Adam of each, default 150")
+    parser.add_argument("--seed", type=seed, default=0, help="random seed, default 0")
+
+
+def overoptimisation(args: argparse.Namespace) -> int:
+    """Learn rewards from few rankings, follow them, print and draw the true score."""
+    from sb3_lecture.zoo import plotting
+    from sb3_lecture.zoo.overoptimisation_plot import overoptimisation_figure
+
+    plotting.check_output(args.output)
+    figure, found = overoptimisation_figure(args.labels, args.n_timesteps, args.seed)
+    for n, (kl, best, last, true) in found.items():
+        print(f"{n} rankings: true score at most {best:.2f} at KL {kl:.2f} nats (true reward: {true:.2f}), at last {last:.2f}")
     print(f"Picture: {plotting.save(figure, args.output)}")
     return 0
