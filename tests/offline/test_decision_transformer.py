@@ -148,6 +148,7 @@ def test_the_loss_is_of_the_steps_inside_the_episodes():
     assert float(figures["reward_loss"]) == pytest.approx(squares / count, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_one_gets_what_one_asks_for():
     """Random data of six steps that pay 0 or 1: asked for k, the transformer gets k, for every k."""
     env = DummyVecEnv([Sum])

@@ -33,6 +33,7 @@ def test_what_the_qualities_are(made):
     assert mean["medium"] < mean["mixed"] < mean["expert"]
 
 
+@pytest.mark.slow
 def test_one_seed_gives_the_same_files(made):
     again = qualities.make(World("Lecture/CliffWalking-v0", "q_learning"), 3, 600, 8, 6000)
     for name in QUALITIES:
