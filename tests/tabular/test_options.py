@@ -17,7 +17,7 @@ from sb3_lecture.exact.options import (
     plan,
     primitive_options,
 )
-from sb3_lecture.exact.solver import value_iteration
+from sb3_lecture.exact.solver import policy_evaluation, value_iteration
 from sb3_lecture.tabular import option_q_learning as rules
 from sb3_lecture_envs.mdp import TabularMDP
 from sb3_lecture_envs.tabular_env import TabularEnv
@@ -41,6 +41,22 @@ def test_models_by_hand():
     # from 2 it ends the episode, so nothing follows; in 1 it stops half of the time
     np.testing.assert_allclose(rewards[1], [1 + 0.5 * 0.5 * (1 + 0.5), 1 + 0.5, 1, 0])
     np.testing.assert_allclose(models[1], [[0, 0.25, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_leaving_an_option_for_a_better_one_is_no_worse(seed):
+    """The paper's theorem on interruption, exactly: the policy of ``predict`` against options followed to their ends."""
+    rng = np.random.default_rng(seed)
+    law = {
+        s: {a: [(p, s2, rng.normal(), rng.random() < 0.1) for s2, p in enumerate(rng.dirichlet(np.ones(6)))] for a in range(3)}
+        for s in range(6)
+    }
+    mdp = TabularMDP.from_P(law, 0)
+    options = make_options(rng.integers(0, 3, (4, 6)), rng.random((4, 6)), 6, 3)
+    q = option_values(mdp, options, 0.9)
+    actions = options.policy[q.argmax(axis=1), np.arange(6)]
+    v = policy_evaluation(mdp, actions, 0.9)
+    assert (v >= q.max(axis=1) - 1e-9).all() and (v > q.max(axis=1) + 1e-3).any()
 
 
 @pytest.mark.parametrize("mdp", [CHAIN, TWO_ROOMS, FOUR_ROOMS], ids=["chain", "two rooms", "four rooms"])
