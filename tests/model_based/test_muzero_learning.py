@@ -40,7 +40,7 @@ def test_the_configured_player_has_no_regret(env_id, seed):
 
 @pytest.mark.slow
 def test_the_configured_player_balances_the_pole():
-    """Measured: 476 to 500 on three seeds."""
+    """Measured: 500 on seeds 0 and 1; 356 on seed 2, see docs/benchmarks_search.md."""
     model = configured("CartPole-v1", 0)
     mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", 10, seed=5000), 20, warn=False)
     assert mean >= 450
