@@ -250,6 +250,7 @@ def test_the_theme_is_kept(tab):
     settled(page)
 
 
+@pytest.mark.slow
 def test_a_page_finds_its_restarted_server_and_says_so(lab, tab):
     page = tab("treasure_line")
     move(page, "alpha", 5)

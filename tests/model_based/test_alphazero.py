@@ -452,6 +452,7 @@ def test_it_learns_tic_tac_toe_and_goes_on_after_a_kill(tmp_path):
     assert optimal_share(game, model_player(model), critical=True) >= before - 0.03
 
 
+@pytest.mark.slow
 def test_it_solves_the_lecture_maze():
     """Regret 0 after 4000 moves, the value read from the law."""
     env = make_native_vec_env("Lecture/Maze-v0", 16)

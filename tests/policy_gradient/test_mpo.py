@@ -136,6 +136,7 @@ class Target(gym.Env):
         return np.full(1, self.state), -float((action[0] - self.state / 2) ** 2), not self.cut, self.cut, {}
 
 
+@pytest.mark.slow
 def test_a_box_is_learned_in_its_own_units():
     env = make_vec_env(Target, 4, seed=0)
     model = MPO(

@@ -197,6 +197,7 @@ def test_dqn_learns_the_maze_to_its_optimum(tmp_path, capsys):
     assert (run.path / "value_map.png").is_file()
 
 
+@pytest.mark.slow
 def test_masked_ppo_steps_many_native_envs(tmp_path):
     small = ["--hyperparams", "n_steps:16", "n_envs:8", "batch_size:64", "n_epochs:1"]
     assert train(tmp_path, "--algo", "ppo_mask", "-n", "256", "--eval-episodes", "1", *small) == 0

@@ -145,6 +145,7 @@ def test_a_worker_killed_on_postgresql_is_requeued_once(postgres, tmp_path):
     kill_one_of_two(postgres, postgres, tmp_path, "direct")
 
 
+@pytest.mark.slow
 def test_a_worker_killed_behind_the_proxy_is_requeued_once_on_postgresql(postgres, tmp_path):
     with tune_server(postgres) as where:
         kill_one_of_two(where, postgres, tmp_path, "proxied")
