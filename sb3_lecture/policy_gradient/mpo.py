@@ -227,9 +227,15 @@ class MPOCnnPolicy(MPOPolicy):
     """MPOPolicy for images."""
 
     def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Space, lr_schedule: Schedule, **kwargs: Any
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("features_extractor_class", NatureCNN)
+        kwargs |= {"features_extractor_class": features_extractor_class}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
 
@@ -237,9 +243,15 @@ class MPOMultiInputPolicy(MPOPolicy):
     """MPOPolicy for Dict observations."""
 
     def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Space, lr_schedule: Schedule, **kwargs: Any
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("features_extractor_class", CombinedExtractor)
+        kwargs |= {"features_extractor_class": features_extractor_class}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
 

@@ -187,9 +187,15 @@ class SACDiscreteCnnPolicy(SACDiscretePolicy):
     """SACDiscretePolicy for images."""
 
     def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Discrete, lr_schedule: Schedule, **kwargs: Any
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("features_extractor_class", NatureCNN)
+        kwargs |= {"features_extractor_class": features_extractor_class}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
 
@@ -197,9 +203,15 @@ class SACDiscreteMultiInputPolicy(SACDiscretePolicy):
     """SACDiscretePolicy for Dict observations."""
 
     def __init__(
-        self, observation_space: spaces.Space, action_space: spaces.Discrete, lr_schedule: Schedule, **kwargs: Any
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        *,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("features_extractor_class", CombinedExtractor)
+        kwargs |= {"features_extractor_class": features_extractor_class}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
 

@@ -9,13 +9,14 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv
 from test_losses import SGD, TRANSITIONS, assert_allclose, envs, shifted, table_of
 from torch.distributions import Independent, Normal
 
-from sb3_lecture import MPO
+from sb3_lecture import MPO, SACDiscrete
 from sb3_lecture.common.vec_env import make_native_vec_env
 from sb3_lecture.exact.grade import exact_evaluation
 from sb3_lecture.policy_gradient.mpo import Gaussian, m_step
@@ -177,6 +178,13 @@ def test_the_lectures_grid_is_solved_exactly():
     model = MPO("MlpPolicy", env, learning_rate=3e-3, gamma=0.95, epsilon_mean=0.05, target_update_interval=25, batch_size=64,
                 learning_starts=200, seed=0, device="cpu").learn(4_000)  # fmt: skip
     assert exact_evaluation(model).regret == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("cls", [MPO, SACDiscrete])
+def test_a_picture_policys_extractor_takes_its_arguments(cls):
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=True)
+    more = {"features_extractor_kwargs": {"features_dim": 16}}
+    assert cls("CnnPolicy", env, buffer_size=10, policy_kwargs=more).policy.actor.features_dim == 16
 
 
 def test_actions_of_several_axes_are_refused():
