@@ -64,12 +64,15 @@ def solve_temperature(
     :param guess: where to begin, such as the last minibatch's η (default 1)
     :param tolerance: relative error of the KL (default 1e-9)
     :param steps: at most so many (default 100)
+    :raises ValueError: if a value is NaN or infinite, or the guess is not above 0
     :return: η; the least one where even the greedy q is nearer to π than ε, the largest one where all values are equal
     """
     prior = log_prior.double()
     values = q_values.double()
     values = values - values.amax(dim=1, keepdim=True)  # q does not change, and nothing overflows
     spread = float(-values.amin())
+    if not math.isfinite(spread) or not guess > 0:
+        raise ValueError(f"values must be finite and guess={guess} above 0: no temperature can be found")
     if spread == 0.0:
         return LARGEST
     low, high = math.log(LEAST * spread), math.log(LARGEST * spread)  # of ln η: KL(low) ≥ ε ≥ KL(high), if they can

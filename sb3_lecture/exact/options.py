@@ -48,7 +48,10 @@ def make_options(policy: object, termination: object, n_states: int, n_actions: 
     :param primitives: whether the actions come behind them, as options of one step (default False)
     :raises ValueError: if they are of another shape or out of range, or if no option may begin in a state
     """
-    actions, ends = np.asarray(policy), np.asarray(termination, np.float64)
+    try:
+        actions, ends = np.asarray(policy), np.asarray(termination, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"options must be actions (integers) and chances to end, each an array: {error}") from error
     if actions.ndim != 2 or actions.shape[1] != n_states or ends.shape != actions.shape or actions.dtype.kind not in "iu":
         raise ValueError(
             f"options must be actions (integers) and chances to end, both of shape [options, {n_states} states]; got shapes "

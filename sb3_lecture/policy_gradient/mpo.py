@@ -384,6 +384,7 @@ class MPO(SafeSave, OffPolicyAlgorithm):
         self.raw_multipliers = th.tensor([first] if discrete else [first, second], device=self.device, requires_grad=True)
         self.multiplier_optimizer = th.optim.Adam([self.raw_multipliers], lr=self.multiplier_learning_rate)  # x_k
 
+    @naming_memory("n_samples", "batch_size")
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Update critics, q, actor and multipliers on ``gradient_steps`` minibatches."""
         policy = self.policy

@@ -67,3 +67,12 @@ def test_gaussians_of_which_one_part_moves():
     old = Normal(mean, log_std.exp())
     th.testing.assert_close(of_mean, kl_divergence(old, Normal(new_mean, log_std.exp())).sum(dim=1))
     th.testing.assert_close(of_std, kl_divergence(old, Normal(mean, new_log_std.exp())).sum(dim=1))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_values_that_are_none_are_refused(bad):
+    prior = th.full((1, 2), 0.5).log()
+    with pytest.raises(ValueError, match="values must be finite"):
+        solve_temperature(th.tensor([[bad, 1.0]]), prior, 0.1)
+    with pytest.raises(ValueError, match=r"guess=0\.0 above 0"):
+        solve_temperature(th.tensor([[0.0, 1.0]]), prior, 0.1, guess=0.0)

@@ -187,6 +187,12 @@ def test_a_picture_policys_extractor_takes_its_arguments(cls):
     assert cls("CnnPolicy", env, buffer_size=10, policy_kwargs=more).policy.actor.features_dim == 16
 
 
+def test_more_samples_than_memory_are_named():
+    model = MPO("MlpPolicy", "Pendulum-v1", n_samples=10**12, buffer_size=50, learning_starts=2, batch_size=4, device="cpu")
+    with pytest.raises(ValueError, match=r"n_samples=1000000000000, batch_size=4.* does not fit into memory"):
+        model.learn(4)
+
+
 def test_actions_of_several_axes_are_refused():
     class Matrix(Target):
         action_space = spaces.Box(-1, 1, (2, 2), np.float32)

@@ -168,6 +168,7 @@ def test_both_rules_find_the_values_of_following_options_to_their_ends(intra_opt
         ((np.zeros((1, 3), int), np.ones((1, 3))), r"both of shape \[options, 4 states\]"),
         ((np.full((1, 4), 7), np.ones((1, 4))), "name the actions 7 to 7; allowed are 0 to 1"),
         ((np.zeros((1, 4), int), np.full((1, 4), 1.5)), "from 0 to 1"),
+        (([[0] * 4], ["abcd"]), "options must be actions .* each an array"),
         (5, r"options=5 must be \(actions \[O, S\]"),
     ],
 )
